@@ -36,7 +36,7 @@ from kelpie.contract import (
     Token,
     User,
 )
-from kelpie.errors import KelpieError, Unreachable, error_from_wire
+from kelpie.errors import InvalidFields, Issue, KelpieError, Unreachable, error_from_wire
 
 _Answer = TypeVar("_Answer")
 _CONNECT_S = 10.0
@@ -256,12 +256,14 @@ class _Problem(msgspec.Struct):
     title: str = ""
     detail: str = ""
     job_status: str = ""
+    index: int | None = None
     errors: list[_Invalid] = []
 
 
 class _Invalid(msgspec.Struct):
     """One wrong field of a refused request."""
 
+    code: str = "invalid"
     path: list[str | int] = []
     message: str = ""
 
@@ -271,6 +273,9 @@ def _error(status: int, content: bytes) -> KelpieError:
         problem = msgspec.json.decode(content, type=_Problem)
     except msgspec.MsgspecError:
         return error_from_wire(status, "", f"The server answered {status}.")
-    wrong = "; ".join(f"{'.'.join(map(str, issue.path))}: {issue.message}" for issue in problem.errors)
-    message = wrong or problem.message or problem.detail or problem.error or f"The server answered {status}."
+    if problem.errors:
+        return InvalidFields([Issue(wrong.code, wrong.message, wrong.path) for wrong in problem.errors])
+    message = problem.message or problem.detail or problem.error or f"The server answered {status}."
+    if problem.index is not None:
+        message = f"Job {problem.index} of the batch: {message}"
     return error_from_wire(status, problem.type, message, job_status=problem.job_status)

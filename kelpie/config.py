@@ -128,6 +128,11 @@ def environment_names(kind: type[Struct], field: str) -> tuple[str, ...]:
     return (f"KELPIE_{field.upper()}",)
 
 
+def variable(name: str) -> str | None:
+    """One variable of the caller's environment: what `kelpie submit --env NAME` passes on."""
+    return os.environ.get(name)
+
+
 def _load(
     kind: type[_Config],
     table: str,

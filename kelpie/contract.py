@@ -55,7 +55,7 @@ class RetryRule(Struct, kw_only=True):
     action: Literal["retry", "fail", "interrupt"]
 
 
-class JobSpec(Struct, kw_only=True):
+class JobSpec(Struct, kw_only=True, omit_defaults=True):
     """A submission: `POST /jobs`, or one element of `POST /jobs/batch`."""
 
     command: str

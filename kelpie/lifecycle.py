@@ -78,3 +78,31 @@ def retry_delay_s(num_failures: int, base_s: float, ceiling_s: float) -> float:
     # The exponent is capped where any base has long passed any ceiling; 2**10000 would overflow.
     exponent = min(max(num_failures - 1, 0), 64)
     return min(base_s * float(2**exponent), ceiling_s)
+
+
+class Standing(StrEnum):
+    """What a machine that reports is to the job it reports on."""
+
+    HOLDER = "holder"
+    LOST = "lost"
+    """Its lease ran out and nobody claimed since: late but right (rule 3)."""
+    REPEAT = "repeat"
+    """It already said this, and it was applied."""
+    OUTSIDE = "outside"
+    """The job was never claimed; somebody reports on it all the same."""
+    STRANGER = "stranger"
+
+
+def standing(
+    status: JobStatus, newest: int, newest_outcome: Outcome | None, *, is_newest: bool, is_machine: bool
+) -> Standing:
+    """Decide what a reporter is: does it mean the newest attempt, and did it run that one."""
+    if newest == 0:
+        return Standing.OUTSIDE if status is JobStatus.PENDING else Standing.STRANGER
+    if not (is_newest and is_machine):
+        return Standing.STRANGER
+    if status is JobStatus.RUNNING:
+        return Standing.HOLDER
+    if status is JobStatus.PENDING and newest_outcome is Outcome.LOST:
+        return Standing.LOST
+    return Standing.STRANGER

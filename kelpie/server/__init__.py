@@ -1,0 +1,1 @@
+"""The Litestar app and the process that runs it."""

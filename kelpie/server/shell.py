@@ -1,0 +1,87 @@
+"""What holds for every path, matched or not: request ids, authentication before 404, size limits.
+
+Litestar's own middleware does not run for unmatched routes, so this wraps the
+whole application.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from litestar import Litestar
+from litestar.enums import ScopeType
+from litestar.types import Message, Receive, Scope, Send
+
+from kelpie.errors import KelpieError, TooLarge
+from kelpie.server.answers import encode
+from kelpie.server.auth import Gate
+from kelpie.server.work import ClientGone
+
+_OPEN = frozenset({"/livez", "/readyz", "/openapi.json", "/docs"})
+_OPEN_PREFIX = "/docs/"
+
+
+class Shell:
+    """The outermost ASGI application."""
+
+    def __init__(self, app: Litestar, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+        self.gate: Gate | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        request_id = uuid.uuid4().hex
+        scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
+        _drop_trailing_slash(scope)
+        try:
+            self._admit(scope)
+        except KelpieError as error:
+            await _answer(_with_id(send, request_id), error)
+            return
+        try:
+            await self._app(scope, receive, _with_id(send, request_id))
+        except ClientGone:
+            # The server's own log would call an answer that nobody waits for an error.
+            return
+
+    def _admit(self, scope: Scope) -> None:
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self._max_body_bytes:
+            raise TooLarge(f"The request body may have at most {self._max_body_bytes} bytes.")
+        path = scope["path"]
+        if path in _OPEN or path.startswith(_OPEN_PREFIX):
+            return
+        if self.gate is None:
+            raise RuntimeError("The server has not started.")
+        scope["caller"] = self.gate.admit(headers)  # type: ignore[typeddict-unknown-key]
+
+
+def _drop_trailing_slash(scope: Any) -> None:
+    path = scope["path"]
+    if len(path) > 1 and path.endswith("/") and not path.endswith("//"):
+        scope["path"] = path[:-1]
+        scope["raw_path"] = scope["raw_path"].removesuffix(b"/")
+
+
+def _with_id(send: Send, request_id: str) -> Send:
+    header = (b"x-request-id", request_id.encode())
+
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], header]
+        await send(message)
+
+    return wrapped
+
+
+async def _answer(send: Send, error: KelpieError) -> None:
+    body = encode(error)
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,71 @@
+"""Routes of users and their keys."""
+
+from __future__ import annotations
+
+from litestar import Router, delete, get, post
+
+from kelpie.contract import Keys, NewToken, NewUser, Token, User
+from kelpie.server.auth import admins, managers, readers
+from kelpie.server.bodies import read
+from kelpie.server.openapi import Doc
+from kelpie.server.services import Request, caller_of, services_of
+from kelpie.store import access
+
+
+@post(
+    "/users",
+    status_code=201,
+    guards=[admins],
+    operation_id="post_CreateUser",
+    summary="Add a user",
+    opt=Doc(body=NewUser, errors=(400,)).opt(),
+)
+async def create_user(request: Request) -> User:
+    """Add a user (admin)."""
+    new = await read(request, NewUser)
+    return await access.add_user(services_of(request).store.database, new.username)
+
+
+@post(
+    "/users/{user_id:str}/token",
+    status_code=201,
+    guards=[admins],
+    operation_id="post_CreateToken",
+    summary="Create a key for a user",
+    opt=Doc(body=NewToken, errors=(400, 404)).opt(),
+)
+async def create_token(request: Request, user_id: str) -> Token:
+    """Create a key (admin): the answer is the only time it is shown."""
+    new = await read(request, NewToken)
+    return await access.create_key(services_of(request).store.database, user_id, new)
+
+
+@get("/users/me", operation_id="get_GetUser", summary="Who am I", opt=Doc(errors=(404,)).opt())
+async def get_me(request: Request) -> User:
+    """Fetch the user this key belongs to."""
+    return access.user_of(services_of(request).store.database, caller_of(request).user_seq)
+
+
+@get("/keys", guards=[readers], operation_id="get_ListKeys", summary="List keys", opt=Doc(is_new=True).opt())
+async def list_keys(request: Request) -> Keys:
+    """List the caller's keys, revoked ones too; an admin's view is everybody's."""
+    return await access.keys_of(services_of(request).store.database, caller_of(request))
+
+
+@delete(
+    "/keys/{key_id:str}",
+    status_code=204,
+    guards=[managers],
+    operation_id="delete_RevokeKey",
+    summary="Revoke a key",
+    opt=Doc(errors=(404,), is_new=True).opt(),
+)
+async def revoke_key(request: Request, key_id: str) -> None:
+    """Revoke a key; it is refused from the moment this is answered."""
+    store = services_of(request).store
+    store.forget_caller(await access.revoke_key(store.database, caller_of(request), key_id))
+
+
+router = Router(
+    "/", route_handlers=[create_user, create_token, get_me, list_keys, revoke_key], tags=["users"]
+)
