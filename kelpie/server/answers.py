@@ -9,6 +9,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.handlers import BaseRouteHandler
 
 from kelpie.errors import InvalidFields, InvalidRequest, Issue, KelpieError, LeaseLost
 
@@ -60,7 +61,8 @@ class BatchRefused(InvalidRequest):
 def on_kelpie_error(request: Request[Any, Any, Any], error: KelpieError) -> Response[Any]:
     """Answer an error that was raised on purpose, in the shape of the route's family."""
     status = error.status or KelpieError.status
-    handler = request.scope.get("route_handler")
+    # Absent when the framework refused the request before it had found a route.
+    handler: BaseRouteHandler | None = dict(request.scope).get("route_handler")  # type: ignore[assignment]
     if handler is not None and handler.opt.get("is_new"):
         return Response(problem_of(error), status_code=status, media_type="application/problem+json")
     return Response(body_of(error), status_code=status)

@@ -43,6 +43,7 @@ class Application:
         self._clock = clock
         self.signals = Signals(limit=config.max_waiters)
         self.store: Store | None = None
+        self._upkeep: asyncio.Task[None] | None = None
         app = Litestar(
             route_handlers=[
                 jobs.router,
@@ -78,6 +79,15 @@ class Application:
             self._on_first_key(made)
         return self.store
 
+    async def close(self) -> None:
+        """Stop upkeep, finish waiting writes and close the database; after the last answer."""
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            # Its end is awaited, its cancellation is ours.
+            await asyncio.gather(self._upkeep, return_exceptions=True)
+        if self.store is not None:
+            await self.store.close()
+
     @contextlib.asynccontextmanager
     async def _running(self, app: Litestar) -> AsyncIterator[None]:
         store = self.store or await self.open()
@@ -86,11 +96,5 @@ class Application:
         app.state.services = services
         app.state.disk_is_full = False
         await watch_disk(app, services)
-        upkeep = asyncio.create_task(keep_up(app, services), name="upkeep")
-        try:
-            yield
-        finally:
-            upkeep.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await upkeep
-            await store.close()
+        self._upkeep = asyncio.create_task(keep_up(app, services), name="upkeep")
+        yield

@@ -7,12 +7,15 @@ child behind, and was measured to be no faster under this framework.)
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
 import resource
 import secrets
+import signal
 import socket
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import structlog
@@ -65,7 +68,11 @@ async def _serve(config: ServerConfig, listener: socket.socket) -> int:
     store.database.lock.publish(ServerAddress(pid=os.getpid(), url=url, secret=secret))
     _announce(config, url)
     server = _Server(_uvicorn_config(application), application)
-    await server.serve(sockets=[listener])
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        # Here and not in the lifespan, which a second signal cuts short.
+        await application.close()
     if failures:
         log.error("server_stopped", reason=failures[0])
         return 1
@@ -79,13 +86,21 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._application = application
 
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to shut down on a signal."""
-        self._application.signals.close()
-        super().handle_exit(sig, frame)
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Shut down on SIGTERM and SIGINT, and exit 0: uvicorn would die of the signal once more."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
 
     def stop(self) -> None:
-        """Begin to shut down because the store failed."""
+        """Begin to shut down; a second time, do not wait for anybody."""
+        self.force_exit = self.should_exit
         self._application.signals.close()
         self.should_exit = True
 

@@ -98,7 +98,7 @@ def user_of(database: Database, user_seq: int) -> User:
     row = database.one("SELECT user_id, username, created FROM users WHERE user_seq = ?", (user_seq,))
     if row is None:
         raise NotFound("User not found")
-    return _user(row)
+    return user_from(row)
 
 
 async def add_user(database: Database, username: str) -> User:
@@ -252,5 +252,6 @@ def _insert_key(transaction: Transaction, user_seq: int, key: str, request: NewT
     return key_id
 
 
-def _user(row: Row) -> User:
+def user_from(row: Row) -> User:
+    """Make the wire object from a row of user_id, username and created."""
     return User(id=row[0], username=row[1], created=iso(row[2]))

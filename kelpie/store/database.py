@@ -44,7 +44,7 @@ class Database:
         self.lock = lock
         self._connection = connection
         self._writer = writer
-        self._reader = _read_only(path)
+        self._reader = open_read_only(path)
         self._lists = lists
 
     async def write(self, order: Order, function: Callable[[Transaction], _Result]) -> _Result:
@@ -125,7 +125,8 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a connection that cannot write."""
     connection = sqlite3.connect(
         _read_only_uri(path), uri=True, isolation_level=None, cached_statements=_STATEMENTS
     )

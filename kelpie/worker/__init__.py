@@ -1,0 +1,1 @@
+"""The process on the interruptible machine: it claims jobs, runs them and keeps their data safe."""

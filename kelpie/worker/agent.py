@@ -1,0 +1,142 @@
+"""The worker: claim a job, attempt it, claim the next, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import random
+import signal
+import uuid
+
+import structlog
+
+import kelpie
+from kelpie.client import Client
+from kelpie.config import WorkerConfig
+from kelpie.contract import Job
+from kelpie.errors import InvalidRequest, KelpieError, NotAllowed, Unauthorized
+from kelpie.logs import configure_logs
+from kelpie.worker.clock import boottime
+from kelpie.worker.home import Home, Machine
+from kelpie.worker.machine import plain
+from kelpie.worker.notice import Notice
+from kelpie.worker.race import pause, unless
+from kelpie.worker.state_file import StateFile
+
+WAIT_S = 25.0
+"""How long one poll waits for a job; common proxies cut a connection at 30 s or 60 s."""
+
+EXIT_OK = 0
+EXIT_REFUSED = 4
+DEFAULT_GROUP = "default"
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 15.0
+_log = structlog.get_logger(__name__)
+
+
+async def run(config: WorkerConfig) -> int:
+    """Work until told to stop; the exit code. Raises ConfigError when the state file cannot be used."""
+    configure_logs(config.log_level)
+    notice = Notice(config.shutdown_grace_s)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, notice.leave)
+    loop.add_signal_handler(signal.SIGINT, notice.drain)
+    try:
+        with StateFile(config.state_file) as state:
+            return await _work(config, notice, state)
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+async def _work(config: WorkerConfig, notice: Notice, state: StateFile) -> int:
+    machine = Machine(plain.identity(config), config.container_group_id or DEFAULT_GROUP)
+    _log.info("worker_started", server=config.api_url, version=kelpie.__version__, **vars(machine))
+    if config.container_group_id is None:
+        _log.info("default_container_group", hint="Set KELPIE_CONTAINER_GROUP_ID to work for another one.")
+    # No patience of its own: the loops here know the lease, the grace, and when to give up.
+    async with Client(config.api_url, config.api_key, patience_s=0) as client:
+        home = Home(config=config, client=client, machine=machine, notice=notice, state=state)
+        try:
+            return await Agent(home).run()
+        finally:
+            if home.depot is not None:
+                await home.depot.close()
+
+
+class Agent:
+    """Runs one job after another."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._stopping = home.notice.no_more_claims
+        self._trouble: str | None = None
+
+    async def run(self) -> int:
+        """Claim and attempt until told to stop, or until the server refuses this worker for good."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_warm_up(), name="warm up")
+            try:
+                while job := await self._next_job():
+                    await self._attempt(job)
+            except (Unauthorized, NotAllowed, InvalidRequest) as error:
+                _log.error(
+                    "refused", why=error.message, hint="Set KELPIE_API_KEY to a key that may work here."
+                )
+                return EXIT_REFUSED
+        _log.info("worker_stopped")
+        return EXIT_OK
+
+    async def _attempt(self, job: Job) -> None:
+        from kelpie.worker.attempt import Attempt
+
+        with structlog.contextvars.bound_contextvars(job_id=job.id, attempt=job.attempt):
+            await Attempt(self._home, job).run()
+
+    async def _next_job(self) -> Job | None:
+        while not self._stopping.is_set():
+            asked_at = boottime()
+            job = await unless(self._stopping, self._claim())
+            if job is not None:
+                return job
+            if boottime() - asked_at < WAIT_S / 2:
+                # The original server has no long poll: an empty answer comes at once.
+                await pause(self._stopping, self._home.config.idle_poll_s)
+        return None
+
+    async def _claim(self) -> Job | None:
+        """Ask until the server has answered; None: it has no job now."""
+        # The same id over all tries: if an answer was lost on the way, the next one hands out the same job.
+        claim_id = str(uuid.uuid4())
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                job = await self._home.client.claim(
+                    self._home.machine.machine_id,
+                    self._home.machine.container_group_id,
+                    wait_s=WAIT_S,
+                    claim_id=claim_id,
+                    version=kelpie.__version__,
+                )
+            except (Unauthorized, NotAllowed, InvalidRequest):
+                raise
+            except KelpieError as error:
+                self._say_trouble(error.message)
+            else:
+                self._say_trouble(None)
+                return job
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _say_trouble(self, why: str | None) -> None:
+        """Say once that no job can be claimed, and once that it works again."""
+        if why is not None and self._trouble is None:
+            _log.warning("no_answer", why=why, hint="The worker keeps trying.")
+        if why is None and self._trouble is not None:
+            _log.info("answered_again")
+        self._trouble = why
+
+
+async def _warm_up() -> None:
+    # The S3 library loads slowly; better while the first poll waits than when a job does.
+    await asyncio.to_thread(importlib.import_module, "kelpie.worker.attempt")
