@@ -44,7 +44,7 @@ class Application:
         self.signals = Signals(limit=config.max_waiters)
         self.store: Store | None = None
         self._upkeep: asyncio.Task[None] | None = None
-        app = Litestar(
+        self.litestar = Litestar(
             route_handlers=[
                 jobs.router,
                 work.router,
@@ -59,7 +59,7 @@ class Application:
             lifespan=[self._running],
             logging_config=None,
         )
-        self.asgi = Shell(app, max_body_bytes=config.max_body_mib * _MIB)
+        self.asgi = Shell(self.litestar, max_body_bytes=config.max_body_mib * _MIB)
 
     async def open(self) -> Store:
         """Open the database, so that a fault is known before the port is; raises StoreError."""

@@ -1,19 +1,20 @@
-"""Who is asking: credentials to callers, and what each kind of key may do."""
+"""Who is asking: credentials to callers, and what each kind of key may do.
+
+What a key may do is checked in Litestar's `before_request`, ahead of any
+parameter: its guards copy the whole handler for each request, and run on a
+thread when they are plain functions.
+"""
 
 from __future__ import annotations
 
 import hmac
-from typing import Any
-
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
 from kelpie.errors import InvalidRequest, NotAllowed, Unauthorized
+from kelpie.server.services import Request, caller_of
 from kelpie.store.access import Caller
 from kelpie.store.store import Store
 
 Headers = dict[bytes, bytes]
-_Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 class BadRequest(InvalidRequest):
@@ -62,31 +63,25 @@ def _bearer(value: str) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-def caller_of(connection: _Connection) -> Caller:
-    """Read the caller that the gate found."""
-    caller: Caller = connection.scope["caller"]  # type: ignore[typeddict-item]
-    return caller
-
-
-def managers(connection: _Connection, _handler: BaseRouteHandler) -> None:
+async def managers(request: Request) -> None:
     """Let in keys that may change jobs."""
-    if not caller_of(connection).may_submit:
+    if not caller_of(request).may_submit:
         raise NotAllowed("This key may not do this: it needs the scope `user` or `admin`.")
 
 
-def readers(connection: _Connection, _handler: BaseRouteHandler) -> None:
+async def readers(request: Request) -> None:
     """Let in keys that may look at jobs."""
-    if caller_of(connection).scope == "worker":
+    if caller_of(request).scope == "worker":
         raise NotAllowed("A worker key may claim, heartbeat and report, only.")
 
 
-def workers(connection: _Connection, _handler: BaseRouteHandler) -> None:
+async def workers(request: Request) -> None:
     """Let in keys that may work."""
-    if caller_of(connection).scope == "read":
+    if caller_of(request).scope == "read":
         raise NotAllowed("A read key may not claim or report.")
 
 
-def admins(connection: _Connection, _handler: BaseRouteHandler) -> None:
+async def admins(request: Request) -> None:
     """Let in admins."""
-    if not caller_of(connection).is_admin:
+    if not caller_of(request).is_admin:
         raise NotAllowed("Admin Only")

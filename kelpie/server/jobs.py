@@ -37,7 +37,7 @@ _MAX_KEY = 255
 @post(
     "/jobs",
     status_code=202,
-    guards=[managers],
+    before_request=managers,
     operation_id="post_CreateJob",
     summary="Submit a job",
     opt=Doc(body=JobSpec, errors=(400, 413, 422, 507)).opt(),
@@ -53,7 +53,7 @@ async def submit_job(request: Request) -> Response[Job]:
 @post(
     "/jobs/batch",
     status_code=202,
-    guards=[managers],
+    before_request=managers,
     operation_id="post_BatchCreateJobs",
     summary="Submit up to 1000 jobs",
     opt=Doc(body=list[JobSpec], errors=(400, 413, 422, 507)).opt(),
@@ -98,7 +98,7 @@ _Text = Annotated[str | None, Parameter(min_length=1)]
 
 @get(
     "/jobs",
-    guards=[readers],
+    before_request=readers,
     operation_id="get_ListJobs",
     summary="List jobs",
     opt=Doc(errors=(400,)).opt(),
@@ -125,7 +125,7 @@ async def list_jobs(
 
 @get(
     "/jobs/{job_id:str}",
-    guards=[readers],
+    before_request=readers,
     operation_id="get_GetJob",
     summary="Look at a job",
     opt=Doc(errors=(404,)).opt(),
@@ -138,7 +138,7 @@ async def get_job(request: Request, job_id: str) -> Job:
 @delete(
     "/jobs/{job_id:str}",
     status_code=202,
-    guards=[managers],
+    before_request=managers,
     operation_id="delete_CancelJob",
     summary="Cancel a job",
     opt=Doc(errors=(404, 409)).opt(),
@@ -151,7 +151,7 @@ async def cancel_job(request: Request, job_id: str) -> Message:
 
 @get(
     "/jobs/{job_id:str}/attempts",
-    guards=[readers],
+    before_request=readers,
     operation_id="get_ListAttempts",
     summary="List a job's attempts",
     opt=Doc(errors=(404,), is_new=True).opt(),
@@ -163,7 +163,7 @@ async def list_attempts(request: Request, job_id: str) -> Attempts:
 
 @get(
     "/jobs/{job_id:str}/events",
-    guards=[readers],
+    before_request=readers,
     operation_id="get_ListEvents",
     summary="List what happened to a job",
     opt=Doc(errors=(404,), is_new=True).opt(),

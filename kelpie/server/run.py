@@ -15,12 +15,13 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
 import uvicorn
 import uvloop
+from litestar import Litestar
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kelpie import __version__
@@ -37,20 +38,22 @@ _HEADERS_WITHIN_S = 30.0
 _FINISH_WITHIN_S = 10
 
 
-def serve(config: ServerConfig) -> int:
+def serve(config: ServerConfig, *, extend: Callable[[Litestar], None] | None = None) -> int:
     """Run the server until SIGTERM or SIGINT; returns the exit code.
 
-    Raises ConfigError when the port is taken and StoreError when the database
-    cannot be used, each with what to do.
+    `extend` may add routes (benchmarks do). Raises ConfigError when the port
+    is taken and StoreError when the database cannot be used, each with what to do.
     """
     configure_logs(config.log_level)
     _raise_open_files()
     listener = _listen(config.host, config.port)
     with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(config, listener))
+        return runner.run(_serve(config, listener, extend))
 
 
-async def _serve(config: ServerConfig, listener: socket.socket) -> int:
+async def _serve(
+    config: ServerConfig, listener: socket.socket, extend: Callable[[Litestar], None] | None
+) -> int:
     secret = secrets.token_urlsafe(32)
     failures: list[str] = []
     server: _Server | None = None
@@ -63,6 +66,8 @@ async def _serve(config: ServerConfig, listener: socket.socket) -> int:
     application = Application(
         config, local_secret=secret, on_fatal=fail, on_first_key=lambda key: _show_key(key, config)
     )
+    if extend is not None:
+        extend(application.litestar)
     store = await application.open()
     url = _url(listener)
     store.database.lock.publish(ServerAddress(pid=os.getpid(), url=url, secret=secret))

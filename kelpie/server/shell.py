@@ -6,7 +6,8 @@ whole application.
 
 from __future__ import annotations
 
-import uuid
+import itertools
+import secrets
 from typing import Any
 
 from litestar import Litestar
@@ -28,6 +29,8 @@ class Shell:
     def __init__(self, app: Litestar, *, max_body_bytes: int) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._run = secrets.token_hex(6)
+        self._numbers = itertools.count(1)
         self.gate: Gate | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,7 +38,7 @@ class Shell:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        request_id = uuid.uuid4().hex
+        request_id = f"{self._run}-{next(self._numbers)}"
         scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
         _drop_trailing_slash(scope)
         try:

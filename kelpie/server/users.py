@@ -15,7 +15,7 @@ from kelpie.store import access
 @post(
     "/users",
     status_code=201,
-    guards=[admins],
+    before_request=admins,
     operation_id="post_CreateUser",
     summary="Add a user",
     opt=Doc(body=NewUser, errors=(400,)).opt(),
@@ -29,7 +29,7 @@ async def create_user(request: Request) -> User:
 @post(
     "/users/{user_id:str}/token",
     status_code=201,
-    guards=[admins],
+    before_request=admins,
     operation_id="post_CreateToken",
     summary="Create a key for a user",
     opt=Doc(body=NewToken, errors=(400, 404)).opt(),
@@ -46,7 +46,13 @@ async def get_me(request: Request) -> User:
     return access.user_of(services_of(request).store.database, caller_of(request).user_seq)
 
 
-@get("/keys", guards=[readers], operation_id="get_ListKeys", summary="List keys", opt=Doc(is_new=True).opt())
+@get(
+    "/keys",
+    before_request=readers,
+    operation_id="get_ListKeys",
+    summary="List keys",
+    opt=Doc(is_new=True).opt(),
+)
 async def list_keys(request: Request) -> Keys:
     """List the caller's keys, revoked ones too; an admin's view is everybody's."""
     return await access.keys_of(services_of(request).store.database, caller_of(request))
@@ -55,7 +61,7 @@ async def list_keys(request: Request) -> Keys:
 @delete(
     "/keys/{key_id:str}",
     status_code=204,
-    guards=[managers],
+    before_request=managers,
     operation_id="delete_RevokeKey",
     summary="Revoke a key",
     opt=Doc(errors=(404,), is_new=True).opt(),

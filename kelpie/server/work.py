@@ -46,7 +46,7 @@ _Wait = Annotated[
 
 @get(
     "/work",
-    guards=[workers],
+    before_request=workers,
     operation_id="get_GetWork",
     summary="Claim a job",
     opt=Doc(errors=(400,)).opt(),
@@ -74,7 +74,7 @@ async def get_work(
     store = services_of(request).store
 
     async def look() -> Job | None:
-        return await claim(store.database, caller, store.policy, asked)
+        return await claim(store.database, caller, store.policy, store.polls, asked)
 
     job = await _wait_for(request, group_key(caller.user_seq, container_group_id), look, wait)
     return [] if job is None else [job]
@@ -82,7 +82,7 @@ async def get_work(
 
 @get(
     "/jobs/{job_id:str}/signal",
-    guards=[workers],
+    before_request=workers,
     operation_id="get_Signal",
     summary="Wait for the end of an attempt",
     opt=Doc(errors=(400, 404), is_new=True).opt(),
@@ -170,7 +170,7 @@ class ClientGone(Exception):
 @post(
     "/jobs/{job_id:str}/heartbeat",
     status_code=200,
-    guards=[workers],
+    before_request=workers,
     operation_id="post_JobHeartbeat",
     summary="Renew the lease",
     opt=Doc(body=Heartbeat, errors=(400, 404, 409)).opt(),
@@ -186,7 +186,7 @@ async def post_heartbeat(request: Request, job_id: str) -> HeartbeatAnswer:
 @post(
     "/jobs/{job_id:str}/completed",
     status_code=200,
-    guards=[workers],
+    before_request=workers,
     operation_id="post_ReportJobCompleted",
     summary="Report that a job is done",
     opt=Doc(body=Completion, errors=(400, 404, 409)).opt(),
@@ -202,7 +202,7 @@ async def post_completed(request: Request, job_id: str) -> Message:
 @post(
     "/jobs/{job_id:str}/failed",
     status_code=202,
-    guards=[workers],
+    before_request=workers,
     operation_id="post_ReportJobFailure",
     summary="Report a failure",
     opt=Doc(body=Failure, errors=(400, 404, 409)).opt(),
@@ -218,7 +218,7 @@ async def post_failed(request: Request, job_id: str) -> Message:
 @post(
     "/jobs/{job_id:str}/interrupted",
     status_code=202,
-    guards=[workers],
+    before_request=workers,
     operation_id="post_ReportInterruption",
     summary="Give a job back",
     opt=Doc(body=Interruption, errors=(400, 404, 409), is_new=True).opt(),

@@ -10,7 +10,7 @@ from kelpie.lifecycle import LEASE_INTERVALS, JobStatus
 from kelpie.store import events, machines
 from kelpie.store.access import Caller
 from kelpie.store.database import Database
-from kelpie.store.rows import JOB_COLUMNS, JOB_TABLES, job_of
+from kelpie.store.rows import JOB_COLUMNS, JOB_TABLES, STATE_COLUMNS, JobRow, decode_spec, job_from, job_of
 from kelpie.store.sweep import sweep
 from kelpie.store.transaction import Transaction
 from kelpie.store.writer import Order
@@ -34,23 +34,25 @@ class Policy(Struct, frozen=True, kw_only=True):
     timeout_margin_ms: int = 60_000
 
 
-async def claim(database: Database, caller: Caller, policy: Policy, request: Claim) -> Job | None:
+async def claim(
+    database: Database, caller: Caller, policy: Policy, polls: machines.Polls, request: Claim
+) -> Job | None:
     """Hand the next job of a group to a machine, or None when there is none for it."""
 
     def operation(transaction: Transaction) -> Job | None:
         sweep(transaction)
         again = _claimed_before(transaction, caller, request)
         if again is not None:
-            return _job(transaction, again)
+            return _read(transaction, again)
         group_seq = machines.group_seq_of(transaction, caller.user_seq, request.container_group_id)
-        machines.record_poll(transaction, group_seq, request.machine_id)
-        taken = _take(transaction, policy, request, _UNBANNED, group_seq)
+        polls.record(transaction, group_seq, request.machine_id)
+        taken = _take(transaction, caller, policy, request, (_UNBANNED, group_seq))
         if taken is None:
-            taken = _take(transaction, policy, request, _BANNED_ALONE, group_seq)
+            taken = _take(transaction, caller, policy, request, (_BANNED_ALONE, group_seq))
         if taken is None:
             return None
         _open(transaction, caller, request, taken)
-        return _job(transaction, taken[0])
+        return job_from(taken, decode_spec(taken.definition))
 
     return await database.write(Order.CLAIM, operation)
 
@@ -87,16 +89,17 @@ _BANNED_ALONE = """
 
 
 def _take(
-    transaction: Transaction, policy: Policy, request: Claim, candidate: str, group_seq: int
-) -> tuple[int, int, int] | None:
+    transaction: Transaction, caller: Caller, policy: Policy, request: Claim, candidate: tuple[str, int]
+) -> JobRow | None:
+    query, group_seq = candidate
     row = transaction.one(
         f"""
         UPDATE jobs SET status = 'running', attempt = attempt + 1, machine_id = :machine_id,
             started = :wall, heartbeat = :wall, productive = 0, reason = NULL,
             lease_expires = :now + heartbeat_interval * {LEASE_INTERVALS * _MS},
             deadline = CASE WHEN :is_legacy THEN :now + timeout_s * {_MS} + :margin_ms END
-        WHERE job_seq = ({candidate}) AND status = 'pending'
-        RETURNING job_seq, attempt, num_heartbeats
+        WHERE job_seq = ({query}) AND status = 'pending'
+        RETURNING {STATE_COLUMNS}
         """,
         {
             "machine_id": request.machine_id,
@@ -108,11 +111,14 @@ def _take(
             "ban_window_ms": policy.ban_window_ms,
         },
     )
-    return None if row is None else (row[0], row[1], row[2])
+    if row is None:
+        return None
+    # Everything else a job shows is known here: a join would cost as much as the claim.
+    (definition,) = transaction.one("SELECT definition FROM job_specs WHERE job_seq = ?", row[:1]) or ("",)
+    return JobRow(*row[:3], caller.user_id, request.container_group_id, *row[3:], definition)
 
 
-def _open(transaction: Transaction, caller: Caller, request: Claim, taken: tuple[int, int, int]) -> None:
-    job_seq, attempt, heartbeats = taken
+def _open(transaction: Transaction, caller: Caller, request: Claim, taken: JobRow) -> None:
     transaction.run(
         """
         INSERT INTO attempts
@@ -120,18 +126,18 @@ def _open(transaction: Transaction, caller: Caller, request: Claim, taken: tuple
         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
         """,
         (
-            job_seq,
-            attempt,
+            taken.job_seq,
+            taken.attempt,
             request.machine_id,
             caller.key_seq,
             request.claim_id,
             request.version,
             transaction.wall,
-            heartbeats,
+            taken.num_heartbeats,
         ),
     )
     events.record(
-        transaction, job_seq, "claimed", actor=f"machine:{request.machine_id}", attempt=attempt,
+        transaction, taken.job_seq, "claimed", actor=f"machine:{request.machine_id}", attempt=taken.attempt,
         machine_id=request.machine_id, source=JobStatus.PENDING, target=JobStatus.RUNNING,
     )  # fmt: skip
 
@@ -149,7 +155,7 @@ def _claimed_before(transaction: Transaction, caller: Caller, request: Claim) ->
     return None if row is None else int(row[0])
 
 
-def _job(transaction: Transaction, job_seq: int) -> Job:
+def _read(transaction: Transaction, job_seq: int) -> Job:
     row = transaction.one(f"SELECT {JOB_COLUMNS} FROM {JOB_TABLES} WHERE jobs.job_seq = ?", (job_seq,))
     if row is None:
         raise NotFound("Job not found")

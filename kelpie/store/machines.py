@@ -6,6 +6,7 @@ from kelpie.store.transaction import Transaction
 
 POLL_PERSIST_MS = 60_000
 """A machine's last poll is written at most this often."""
+_MOST_REMEMBERED = 100_000
 
 
 def group_seq_of(transaction: Transaction, user_seq: int, container_group_id: str) -> int:
@@ -22,20 +23,31 @@ def group_seq_of(transaction: Transaction, user_seq: int, container_group_id: st
     )
 
 
-def record_poll(transaction: Transaction, group_seq: int, machine_id: str) -> None:
-    """Remember that a machine asked a group for work."""
-    transaction.run(
-        """
-        INSERT INTO polls (group_seq, machine_id, polled) VALUES (:group_seq, :machine_id, :now)
-        ON CONFLICT DO UPDATE SET polled = :now WHERE polled <= :now - :persist_ms
-        """,
-        {
-            "group_seq": group_seq,
-            "machine_id": machine_id,
-            "now": transaction.now,
-            "persist_ms": POLL_PERSIST_MS,
-        },
-    )
+class Polls:
+    """Who asks for work, written at most once a minute per machine and group."""
+
+    def __init__(self, ban_window_ms: int) -> None:
+        # A poll that was not written must still count as recent for as long as bans ask.
+        self._persist_ms = min(POLL_PERSIST_MS, ban_window_ms // 2)
+        self._written: dict[tuple[int, str], int] = {}
+
+    def record(self, transaction: Transaction, group_seq: int, machine_id: str) -> None:
+        """Remember that a machine asked a group for work."""
+        key = (group_seq, machine_id)
+        last = self._written.get(key)
+        # A clock that was anchored anew may have moved back.
+        if last is not None and last <= transaction.now < last + self._persist_ms:
+            return
+        if len(self._written) >= _MOST_REMEMBERED:
+            self._written.clear()
+        self._written[key] = transaction.now
+        transaction.run(
+            """
+            INSERT INTO polls (group_seq, machine_id, polled) VALUES (?, ?, ?)
+            ON CONFLICT DO UPDATE SET polled = excluded.polled
+            """,
+            (group_seq, machine_id, transaction.now),
+        )
 
 
 def ban(transaction: Transaction, job_seq: int, machine_id: str) -> None:

@@ -43,13 +43,18 @@ class JobRow(Struct, frozen=True):
     definition: str
 
 
-JOB_COLUMNS = """
-    jobs.job_seq, jobs.job_id, jobs.user_seq, users.user_id, container_groups.container_group_id,
-    jobs.status, jobs.priority, jobs.attempt, jobs.machine_id, jobs.timeout_s, jobs.max_failures,
-    jobs.num_failures, jobs.num_interruptions, jobs.num_heartbeats, jobs.retries, jobs.created,
-    jobs.started, jobs.completed, jobs.canceled, jobs.failed, jobs.heartbeat, jobs.progress,
-    jobs.last_checkpoint, jobs.reason, job_specs.definition
+STATE_COLUMNS = """
+    job_seq, job_id, user_seq, status, priority, attempt, machine_id, timeout_s, max_failures,
+    num_failures, num_interruptions, num_heartbeats, retries, created, started, completed, canceled,
+    failed, heartbeat, progress, last_checkpoint, reason
 """
+"""The columns of `jobs` in a `JobRow`, in its order."""
+
+_STATE = [f"jobs.{name.strip()}" for name in STATE_COLUMNS.split(",")]
+JOB_COLUMNS = ", ".join(
+    [*_STATE[:3], "users.user_id", "container_groups.container_group_id", *_STATE[3:], "job_specs.definition"]
+)
+"""All of a `JobRow`, from `JOB_TABLES`."""
 
 JOB_TABLES = """
     jobs
@@ -58,7 +63,7 @@ JOB_TABLES = """
     JOIN job_specs ON job_specs.job_seq = jobs.job_seq
 """
 
-_decode_spec = msgspec.json.Decoder(JobSpec).decode
+decode_spec = msgspec.json.Decoder(JobSpec).decode
 _decode_progress = msgspec.json.Decoder(Progress).decode
 _decode_checkpoint = msgspec.json.Decoder(Checkpoint).decode
 
@@ -74,7 +79,7 @@ _FROM_SPEC = tuple(
 def job_of(row: Row) -> Job:
     """Make the wire object from one row of `JOB_COLUMNS`."""
     state = JobRow(*row)
-    return job_from(state, _decode_spec(state.definition))
+    return job_from(state, decode_spec(state.definition))
 
 
 def job_from(state: JobRow, spec: JobSpec) -> Job:

@@ -11,6 +11,7 @@ from kelpie.store.claims import Policy
 from kelpie.store.clock import Clock, SystemClock
 from kelpie.store.database import Database, open_database
 from kelpie.store.lock import Lock
+from kelpie.store.machines import Polls
 from kelpie.store.sweep import extend_leases, greet, move_lease_times
 from kelpie.store.transaction import Wake
 from kelpie.store.writer import Prelude
@@ -24,6 +25,7 @@ class Store:
     def __init__(self, database: Database, policy: Policy, clock: Clock) -> None:
         self.database = database
         self.policy = policy
+        self.polls = Polls(policy.ban_window_ms)
         self._clock = clock
         self._callers: dict[bytes, Caller] = {}
 

@@ -16,7 +16,7 @@ from kelpie.store.transaction import Row, Transaction, group_key, job_key
 from kelpie.store.writer import Order
 
 _MS = 1000
-_FEW = 1000
+_FEW = 200
 """Rows handled in one step, so that no batch takes long; the next step takes the rest."""
 
 

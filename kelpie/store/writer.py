@@ -1,14 +1,18 @@
-"""The one thread that writes: group commit.
+"""The one writer: group commit.
 
 It takes whatever is waiting, runs each operation in a savepoint of one
 transaction, commits once, and only then answers all: a 2xx means it is on disk.
-Measured on two cores, a commit per request reaches a tenth of the framework's
-own rate; a batch with one thread hop reaches more than half of it.
+Statements run on the event loop, where nothing contends for the interpreter
+(a statement is tens of microseconds); COMMIT, which waits for the disk, runs on
+a thread of its own while the loop collects the next batch. Measured on two
+cores: a commit per request reaches a tenth of the framework's own rate, whole
+batches on a thread a third of it under load, this more than half.
 """
 
 from __future__ import annotations
 
 import asyncio
+import queue
 import sqlite3
 import threading
 from collections import deque
@@ -27,7 +31,7 @@ log = structlog.get_logger()
 
 LATE_MS = 2000
 """A pause between batches longer than this was the server's own fault (rule 10)."""
-_LARGEST_BATCH = 1000
+_LARGEST_BATCH = 256
 _PRIMARY_CODE = 0xFF  # SQLite's extended codes keep the primary one in the low byte
 _FATAL = frozenset({sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -85,12 +89,16 @@ class Writer:
         self._on_commit = on_commit
         self._on_fatal = on_fatal
         self._waiting: deque[_Operation] = deque()
-        self._ready = threading.Condition()
-        self._closing = False
+        self._is_busy = False
+        self._is_closing = False
+        self._idle = asyncio.Event()
         self._broken = ""
         self._last_batch_ms = clock.clock.boot_ms()
+        self._owed_ms = 0
+        self._drift_ms = 0
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, name="kelpie-writer", daemon=True)
+        self._commits: queue.SimpleQueue[list[_Operation] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._commit_batches, name="kelpie-commit", daemon=True)
         self._thread.start()
 
     async def run(self, order: Order, function: Callable[[Transaction], _Result]) -> _Result:
@@ -100,48 +108,73 @@ class Writer:
         be committed, StorageFull when the disk is full. An operation that was
         accepted is carried out even if its caller goes away.
         """
+        if self._is_closing or self._broken:
+            raise Unavailable(self._broken or "The server is shutting down.")
         future: asyncio.Future[_Result] = self._loop.create_future()
-        with self._ready:
-            if self._closing or self._broken:
-                raise Unavailable(self._broken or "The server is shutting down.")
-            self._waiting.append(_Operation(order, function, future))
-            self._ready.notify()
-        return await asyncio.shield(future)
+        self._waiting.append(_Operation(order, function, future))
+        self._idle.clear()
+        if not self._is_busy:
+            # Not at once: whatever else arrived in this turn of the loop joins the batch.
+            self._is_busy = True
+            self._loop.call_soon(self._start_batch)
+        return await future
 
     async def close(self) -> None:
         """Finish what is waiting, then stop the thread."""
-        with self._ready:
-            self._closing = True
-            self._ready.notify()
+        self._is_closing = True
+        if self._is_busy:
+            await self._idle.wait()
+        self._commits.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _work(self) -> None:
-        while batch := self._collect():
-            # Stable: first come, first served within one order.
-            batch.sort(key=lambda operation: operation.order)
-            self._run(batch)
-            self._loop.call_soon_threadsafe(self._deliver, batch)
-
-    def _collect(self) -> list[_Operation]:
-        with self._ready:
-            while not self._waiting and not self._closing:
-                self._ready.wait()
-            size = min(len(self._waiting), _LARGEST_BATCH)
-            return [self._waiting.popleft() for _ in range(size)]
-
-    def _run(self, batch: list[_Operation]) -> None:
-        drift = self._drift()
-        late = self._lateness()
-        self._clock.shift(drift)
+    def _start_batch(self) -> None:
+        if not self._waiting:
+            self._is_busy = False
+            self._idle.set()
+            return
+        size = min(len(self._waiting), _LARGEST_BATCH)
+        batch = [self._waiting.popleft() for _ in range(size)]
+        # Stable: first come, first served within one order.
+        batch.sort(key=_order)
+        changes = self._connection.total_changes
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            transaction = self._begin(drift, late)
-            for operation in batch:
-                self._apply(operation, transaction)
-            self._connection.execute("COMMIT")
+            self._execute(batch)
+            if self._connection.total_changes == changes:
+                # Nothing to make durable, so nothing to wait for.
+                self._connection.execute("COMMIT")
+                self._finish(batch, None)
+            else:
+                self._commits.put(batch)
         except sqlite3.Error as error:
+            self._finish(batch, error)
+
+    def _commit_batches(self) -> None:
+        while (batch := self._commits.get()) is not None:
+            error: sqlite3.Error | None = None
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as raised:
+                error = raised
+            self._loop.call_soon_threadsafe(self._finish, batch, error)
+
+    def _finish(self, batch: list[_Operation], error: sqlite3.Error | None) -> None:
+        if error is None:
+            self._owed_ms = 0
+        else:
             self._abandon(batch, error)
-            self._clock.shift(-drift)
+            self._clock.shift(-self._drift_ms)
+        self._deliver(batch)
+        # The next turn, so that those who were just answered may join the next batch.
+        self._loop.call_soon(self._start_batch)
+
+    def _execute(self, batch: list[_Operation]) -> None:
+        self._drift_ms = self._drift()
+        self._owed_ms += self._lateness()
+        self._clock.shift(self._drift_ms)
+        self._connection.execute("BEGIN IMMEDIATE")
+        transaction = self._begin(self._drift_ms, self._owed_ms)
+        for operation in batch:
+            self._apply(operation, transaction)
 
     def _begin(self, drift: int, late: int) -> Transaction:
         wall = self._clock.clock.wall_ms()
@@ -197,21 +230,24 @@ class Writer:
         log.error("batch_failed", error=str(error), operations=len(batch))
         if _is_fatal(error):
             # A failed fsync must never be tried again: the kernel may have dropped the pages.
-            with self._ready:
-                self._broken = f"The database failed: {error}."
+            self._broken = f"The database failed: {error}."
 
     def _deliver(self, batch: list[_Operation]) -> None:
         for operation in batch:
             if operation.future.cancelled():
+                # The caller went away; what it asked for has happened all the same.
                 continue
             if operation.error is not None:
                 operation.future.set_exception(operation.error)
-                operation.future.exception()  # the caller may be gone; that is no unhandled error
             else:
                 operation.future.set_result(operation.result)
         self._on_commit([wake for operation in batch for wake in operation.wakes])
         if self._broken:
             self._on_fatal(self._broken)
+
+
+def _order(operation: _Operation) -> Order:
+    return operation.order
 
 
 def _is_fatal(error: sqlite3.Error) -> bool:
