@@ -119,6 +119,11 @@ def client_config(
     return _load(ClientConfig, "client", flags, file, environment)
 
 
+def inherited_environment(*, without: tuple[str, ...]) -> dict[str, str]:
+    """Copy the environment for a process of ours, less the variables with these prefixes."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(without)}
+
+
 def environment_names(kind: type[Struct], field: str) -> tuple[str, ...]:
     """The environment variables that set `field`, strongest first."""
     if kind is WorkerConfig and field in _WORKER_NAMES:
