@@ -35,7 +35,6 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     admin_key: Annotated[str, Meta(min_length=16)] | None = None
     ban_window_s: Span = 600.0
     timeout_margin_s: Span = 60.0
-    default_wait_s: Annotated[float, Meta(ge=0, le=60)] = 25.0
     max_waiters: Count = 5000
     max_body_mib: Count = 64
     max_job_kib: Count = 1024
