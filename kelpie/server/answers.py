@@ -12,12 +12,13 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import BaseRouteHandler
 
 from kelpie.errors import InvalidFields, InvalidRequest, Issue, KelpieError, LeaseLost
+from kelpie.server.polling import ClientGone
 
 log = structlog.get_logger()
 _NOT_FOUND = 404
 _METHOD_NOT_ALLOWED = 405
 _TOO_LARGE = 413
-_BAD_REQUEST = 400
+_CLIENT_CLOSED = 499
 
 
 def body_of(error: KelpieError) -> dict[str, Any]:
@@ -81,15 +82,24 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
 
 
 def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Answer a defect: the log gets the trace, the client an id to quote."""
-    request_id = request.scope.get("request_id", "")
-    log.error("unexpected_error", request_id=request_id, path=request.url.path, exc_info=error)
-    body = {
+    """Answer a defect in a handler."""
+    return Response(unexpected(request.scope, error), status_code=500)
+
+
+def on_client_gone(_request: Request[Any, Any, Any], _error: ClientGone) -> Response[None]:
+    """Answer nobody: the framework wants an answer even where the server drops it."""
+    return Response(None, status_code=_CLIENT_CLOSED)
+
+
+def unexpected(scope: Any, error: Exception) -> dict[str, str]:
+    """Log a defect with its trace, and make the body that gives the client an id to quote."""
+    request_id = scope.get("request_id", "")
+    log.error("unexpected_error", request_id=request_id, path=scope["path"], exc_info=error)
+    return {
         "error": "Internal server error",
         "message": "Something went wrong on the server. Quote the request id when you report this.",
         "request_id": request_id,
     }
-    return Response(body, status_code=500)
 
 
 def encode(error: KelpieError) -> bytes:
@@ -114,6 +124,7 @@ def _query_issues(error: ValidationException) -> list[Issue]:
 ALL: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]] = {
     KelpieError: on_kelpie_error,
     HTTPException: on_http_error,
+    ClientGone: on_client_gone,
     Exception: on_unexpected,
 }
 """Which function answers which kind of error."""

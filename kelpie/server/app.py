@@ -94,6 +94,7 @@ class Application:
         self.asgi.gate = Gate(store, self._local_secret)
         services = Services(self._config, store, self.signals)
         app.state.services = services
+        self.asgi.services = services
         app.state.disk_is_full = False
         await watch_disk(app, services)
         self._upkeep = asyncio.create_task(keep_up(app, services), name="upkeep")

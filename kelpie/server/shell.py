@@ -10,14 +10,18 @@ import itertools
 import secrets
 from typing import Any
 
+import msgspec
 from litestar import Litestar
 from litestar.enums import ScopeType
 from litestar.types import Message, Receive, Scope, Send
 
 from kelpie.errors import KelpieError, TooLarge
-from kelpie.server.answers import encode
+from kelpie.server.answers import encode, unexpected
 from kelpie.server.auth import Gate
-from kelpie.server.work import ClientGone
+from kelpie.server.express import express
+from kelpie.server.polling import ClientGone
+from kelpie.server.services import Services
+from kelpie.store.access import Caller
 
 _OPEN = frozenset({"/livez", "/readyz", "/openapi.json", "/docs"})
 _OPEN_PREFIX = "/docs/"
@@ -32,6 +36,7 @@ class Shell:
         self._run = secrets.token_hex(6)
         self._numbers = itertools.count(1)
         self.gate: Gate | None = None
+        self.services: Services | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -41,28 +46,45 @@ class Shell:
         request_id = f"{self._run}-{next(self._numbers)}"
         scope["request_id"] = request_id  # type: ignore[typeddict-unknown-key]
         _drop_trailing_slash(scope)
+        marked = _with_id(send, request_id)
         try:
-            self._admit(scope)
+            caller = self._admit(scope)
+            status, content = await self._express(scope, receive, caller)
+            if content is None:
+                await self._app(scope, receive, marked)
+            else:
+                await _answer(marked, status, content)
         except KelpieError as error:
-            await _answer(_with_id(send, request_id), error)
-            return
-        try:
-            await self._app(scope, receive, _with_id(send, request_id))
+            await _answer(marked, error.status or KelpieError.status, encode(error))
         except ClientGone:
             # The server's own log would call an answer that nobody waits for an error.
             return
 
-    def _admit(self, scope: Scope) -> None:
+    async def _express(
+        self, scope: Scope, receive: Receive, caller: Caller | None
+    ) -> tuple[int, bytes | None]:
+        if caller is None or self.services is None:
+            return 0, None
+        try:
+            return 200, await express(scope, receive, self.services, caller)
+        except (KelpieError, ClientGone):
+            raise
+        except Exception as error:  # noqa: BLE001 - the framework's last resort does not reach here
+            return 500, msgspec.json.encode(unexpected(scope, error))
+
+    def _admit(self, scope: Scope) -> Caller | None:
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self._max_body_bytes:
             raise TooLarge(f"The request body may have at most {self._max_body_bytes} bytes.")
         path = scope["path"]
         if path in _OPEN or path.startswith(_OPEN_PREFIX):
-            return
+            return None
         if self.gate is None:
             raise RuntimeError("The server has not started.")
-        scope["caller"] = self.gate.admit(headers)  # type: ignore[typeddict-unknown-key]
+        caller = self.gate.admit(headers)
+        scope["caller"] = caller  # type: ignore[typeddict-unknown-key]
+        return caller
 
 
 def _drop_trailing_slash(scope: Any) -> None:
@@ -83,8 +105,7 @@ def _with_id(send: Send, request_id: str) -> Send:
     return wrapped
 
 
-async def _answer(send: Send, error: KelpieError) -> None:
-    body = encode(error)
+async def _answer(send: Send, status: int, body: bytes) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})

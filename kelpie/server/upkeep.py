@@ -43,7 +43,8 @@ async def _loop(every_s: float, step: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             await step()
-        except KelpieError as error:
-            # One bad step never stops a loop; the next one may well succeed.
-            log.warning("upkeep_step_failed", error=error.message)
+        except Exception as error:
+            # A defect shows its trace; an error raised on purpose says all there is to say.
+            trace = None if isinstance(error, KelpieError) else error
+            log.warning("upkeep_step_failed", error=str(error), exc_info=trace)
         await asyncio.sleep(every_s)

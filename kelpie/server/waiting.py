@@ -50,7 +50,8 @@ class Waiter:
             async with asyncio.timeout(timeout_s):
                 await self._woken.wait()
         except TimeoutError:
-            return False
+            # Both may happen in one turn of the loop, and a wake must not be lost.
+            return self._woken.is_set()
         return True
 
     def pass_on(self) -> None:
@@ -72,8 +73,8 @@ class Signals:
 
     @property
     def is_full(self) -> bool:
-        """Whether another request should be answered at once instead of waiting."""
-        return self._closed or self._count >= self._limit
+        """Whether a registered request should be answered at once instead of waiting."""
+        return self._closed or self._count > self._limit
 
     def waiter(self, key: Key) -> Waiter:
         """Make a waiter for a key."""

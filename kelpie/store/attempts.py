@@ -76,16 +76,16 @@ def outcome_of(transaction: Transaction, job_seq: int, attempt: int, machine_id:
 
 def last_of_machine(
     transaction: Transaction, job_seq: int, machine_id: str
-) -> tuple[int, Outcome | None] | None:
-    """A machine's newest attempt at a job: its number and how it ended."""
+) -> tuple[Outcome | None, str | None] | None:
+    """A machine's newest attempt at a job: how it ended and why."""
     row = transaction.one(
         """
-        SELECT attempt, outcome FROM attempts WHERE job_seq = ? AND machine_id = ?
+        SELECT outcome, reason FROM attempts WHERE job_seq = ? AND machine_id = ?
         ORDER BY attempt DESC LIMIT 1
         """,
         (job_seq, machine_id),
     )
-    return None if row is None else (row[0], None if row[1] is None else Outcome(row[1]))
+    return None if row is None else (None if row[0] is None else Outcome(row[0]), row[1])
 
 
 async def attempts_of(database: Database, job_seq: int) -> Attempts:

@@ -97,7 +97,7 @@ def _take(
         UPDATE jobs SET status = 'running', attempt = attempt + 1, machine_id = :machine_id,
             started = :wall, heartbeat = :wall, productive = 0, reason = NULL,
             lease_expires = :now + heartbeat_interval * {LEASE_INTERVALS * _MS},
-            deadline = CASE WHEN :is_legacy THEN :now + timeout_s * {_MS} + :margin_ms END
+            deadline = CASE WHEN :is_legacy THEN :now + CAST(timeout_s * {_MS} AS INTEGER) + :margin_ms END
         WHERE job_seq = ({query}) AND status = 'pending'
         RETURNING {STATE_COLUMNS}
         """,
@@ -115,7 +115,7 @@ def _take(
         return None
     # Everything else a job shows is known here: a join would cost as much as the claim.
     (definition,) = transaction.one("SELECT definition FROM job_specs WHERE job_seq = ?", row[:1]) or ("",)
-    return JobRow(*row[:3], caller.user_id, request.container_group_id, *row[3:], definition)
+    return JobRow(*(*row[:3], caller.user_id, request.container_group_id, *row[3:], definition))
 
 
 def _open(transaction: Transaction, caller: Caller, request: Claim, taken: JobRow) -> None:

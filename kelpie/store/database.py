@@ -18,7 +18,7 @@ import aiosqlite
 from kelpie.errors import StoreError
 from kelpie.store.clock import Clock, LeaseClock
 from kelpie.store.lock import Lock
-from kelpie.store.migrations import migrate
+from kelpie.store.migrations import migrate, refuse_foreign
 from kelpie.store.transaction import Parameters, Row, Transaction, Wake
 from kelpie.store.writer import Order, Prelude, Writer
 
@@ -112,6 +112,7 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
         path, isolation_level=None, check_same_thread=False, cached_statements=_STATEMENTS
     )
     try:
+        refuse_foreign(connection, path)
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")

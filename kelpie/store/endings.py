@@ -69,15 +69,17 @@ async def fail(database: Database, caller: Caller, job_id: str, speaker: Speaker
 
     def operation(transaction: Transaction) -> Verdict:
         found = look_up(transaction, caller, job_id, speaker)
-        if not _applies(transaction, caller, found, speaker, Outcome.FAILED):
+        meant = _meant(transaction, found, report)
+        if not _applies(transaction, caller, found, speaker, meant):
             return _ignored(transaction, found, speaker, Outcome.FAILED)
-        if found is None or is_repeat(transaction, found, speaker, Outcome.FAILED):
-            return Verdict(is_applied=True)
-        if _was_interrupted_by_rule(transaction, found, speaker, report):
+        if found is None or is_repeat(transaction, found, speaker, meant):
             return Verdict(is_applied=True)
         if found.attempt == 0 and machines.is_banned(transaction, found.job_seq, speaker.machine_id):
             return _ignored(transaction, found, speaker, Outcome.FAILED)
-        _fail(transaction, found, speaker, _ending(report), usage=report)
+        if meant is Outcome.INTERRUPTED:
+            _interrupt(transaction, found, speaker, _ending(report, meant))
+        else:
+            _fail(transaction, found, speaker, _ending(report, meant), usage=report)
         return Verdict(is_applied=True)
 
     return await database.write(Order.REPORT, operation)
@@ -173,12 +175,20 @@ def _complete(transaction: Transaction, found: Found, speaker: Speaker, report: 
     )
 
 
-def _ending(report: Failure) -> Ending:
+def _meant(transaction: Transaction, found: Found | None, report: Failure) -> Outcome:
+    # A retry rule may say that this exit code is no failure at all.
+    if found is None or found.attempt == 0:
+        return Outcome.FAILED
+    action = _action(_spec(transaction, found.job_seq), report.exit_code)
+    return Outcome.INTERRUPTED if action == "interrupt" else Outcome.FAILED
+
+
+def _ending(report: Failure, outcome: Outcome) -> Ending:
     reason = report.reason
     if reason is None:
         reason = Reason.SIGNAL if report.signal else Reason.EXIT
     return Ending(
-        outcome=Outcome.FAILED,
+        outcome=outcome,
         reason=reason,
         detail=report.detail,
         exit_code=report.exit_code,
@@ -210,7 +220,7 @@ def _fail(
         {
             **_expecting(found, transaction),
             "reason": ending.reason,
-            "is_fatal": _action(spec, ending.exit_code) == "fail",
+            "is_fatal": _action(spec, ending.reason, ending.exit_code) == "fail",
         },
     )
     _changed_one(0 if row is None else 1)
@@ -238,18 +248,10 @@ def _delay_ms(spec: JobSpec, times: int) -> int:
     return int(min(jittered, ceiling_s) * _MS)
 
 
-def _was_interrupted_by_rule(
-    transaction: Transaction, found: Found, speaker: Speaker, report: Failure
-) -> bool:
-    if found.attempt == 0 or _action(_spec(transaction, found.job_seq), report.exit_code) != "interrupt":
-        return False
-    ending = Ending(outcome=Outcome.INTERRUPTED, reason=Reason.EXIT, exit_code=report.exit_code, usage=report)
-    _interrupt(transaction, found, speaker, ending)
-    return True
-
-
-def _action(spec: JobSpec, exit_code: int | None) -> str:
-    for rule in spec.retry_rules or []:
+def _action(spec: JobSpec, reason: str | None, exit_code: int | None) -> str:
+    # The exit code of a command that was stopped (time limit, upload failure) is not its own word.
+    rules = (spec.retry_rules or []) if reason == Reason.EXIT else []
+    for rule in rules:
         if exit_code in rule.exit_codes:
             return rule.action
     return "retry"
@@ -315,7 +317,9 @@ def _store_last_words(transaction: Transaction, found: Found, usage: Usage) -> N
     transaction.run(
         """
         UPDATE jobs SET productive = 1, progress = coalesce(?, progress),
-            last_checkpoint = coalesce(?, last_checkpoint)
+            last_checkpoint = coalesce(?, last_checkpoint),
+            -- The lease was lost and counted before it was known that something was stored.
+            unproductive = CASE WHEN status = 'pending' THEN 0 ELSE unproductive END
         WHERE job_seq = ?
         """,
         (

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from kelpie.contract import Checkpoint, HeartbeatAnswer, Progress
 from kelpie.errors import LeaseLost, NotFound
-from kelpie.lifecycle import FINAL, LEASE_INTERVALS, JobStatus, Outcome, Standing
+from kelpie.lifecycle import FINAL, LEASE_INTERVALS, JobStatus, Outcome, Reason, Standing
 from kelpie.store import attempts, events, machines
 from kelpie.store.access import Caller
 from kelpie.store.database import Database
@@ -129,5 +129,7 @@ def _legacy_status(transaction: Transaction, found: Found | None, speaker: Speak
 def _last_word_was_failed(transaction: Transaction, found: Found, speaker: Speaker) -> bool:
     last = attempts.last_of_machine(transaction, found.job_seq, speaker.machine_id)
     if last is not None:
-        return last[1] is Outcome.FAILED
+        outcome, reason = last
+        # A time limit is enforced by the server: that machine said nothing and runs on until it is told.
+        return outcome is Outcome.FAILED and reason != Reason.TIMEOUT
     return found.attempt == 0 and machines.is_banned(transaction, found.job_seq, speaker.machine_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from importlib import resources
+from pathlib import Path
 
 import sqlite_utils
 from sqlite_utils import Migrations
@@ -12,6 +13,7 @@ from sqlite_utils import Migrations
 from kelpie.errors import StoreError
 
 _SET = "kelpie"
+_RECORD = "_sqlite_migrations"
 _Migration = Callable[[sqlite_utils.Database], None]
 
 
@@ -29,6 +31,17 @@ def migrate(connection: sqlite3.Connection) -> list[str]:
     pending = [migration.name for migration in migrations.pending(database)]
     migrations.apply(database)
     return pending
+
+
+def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a database that another program made, before anything in it is changed."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables - {_RECORD}:
+        # New, or its very first migration was cut short.
+        return
+    ours = f"SELECT 1 FROM {_RECORD} WHERE migration_set = ?"
+    if _RECORD not in tables or not connection.execute(ours, (_SET,)).fetchall():
+        raise StoreError(f"{path} is a database of another program. Name another file.")
 
 
 def _names() -> list[str]:

@@ -134,10 +134,12 @@ def _free_delayed(transaction: Transaction) -> None:
         transaction,
         transaction.all(
             """
-            UPDATE jobs SET not_before = 0
-            WHERE status = 'pending' AND not_before > 0 AND not_before <= ? RETURNING user_seq, group_seq
+            UPDATE jobs SET not_before = 0 WHERE job_seq IN (
+                SELECT job_seq FROM jobs
+                WHERE status = 'pending' AND not_before > 0 AND not_before <= ? LIMIT ?
+            ) RETURNING user_seq, group_seq
             """,
-            (transaction.now,),
+            (transaction.now, _FEW),
         ),
     )
 
@@ -148,10 +150,12 @@ def _free_scheduled(transaction: Transaction) -> None:
         transaction,
         transaction.all(
             """
-            UPDATE jobs SET run_at = 0
-            WHERE status = 'pending' AND run_at > 0 AND run_at <= ? RETURNING user_seq, group_seq
+            UPDATE jobs SET run_at = 0 WHERE job_seq IN (
+                SELECT job_seq FROM jobs
+                WHERE status = 'pending' AND run_at > 0 AND run_at <= ? LIMIT ?
+            ) RETURNING user_seq, group_seq
             """,
-            (transaction.wall,),
+            (transaction.wall, _FEW),
         ),
     )
 

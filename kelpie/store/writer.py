@@ -94,7 +94,7 @@ class Writer:
         self._idle = asyncio.Event()
         self._broken = ""
         self._last_batch_ms = clock.clock.boot_ms()
-        self._owed_ms = 0
+        self._away_since_ms: int | None = None
         self._drift_ms = 0
         self._loop = asyncio.get_running_loop()
         self._commits: queue.SimpleQueue[list[_Operation] | None] = queue.SimpleQueue()
@@ -106,7 +106,8 @@ class Writer:
 
         Raises what the function raised, Unavailable when the batch could not
         be committed, StorageFull when the disk is full. An operation that was
-        accepted is carried out even if its caller goes away.
+        accepted is carried out even if its caller goes away, unless it is a
+        claim that has not begun.
         """
         if self._is_closing or self._broken:
             raise Unavailable(self._broken or "The server is shutting down.")
@@ -145,7 +146,7 @@ class Writer:
                 self._finish(batch, None)
             else:
                 self._commits.put(batch)
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - or these callers, and all after them, would wait for ever
             self._finish(batch, error)
 
     def _commit_batches(self) -> None:
@@ -157,22 +158,22 @@ class Writer:
                 error = raised
             self._loop.call_soon_threadsafe(self._finish, batch, error)
 
-    def _finish(self, batch: list[_Operation], error: sqlite3.Error | None) -> None:
+    def _finish(self, batch: list[_Operation], error: Exception | None) -> None:
+        # The next turn, so that those who were just answered may join the next batch.
+        self._loop.call_soon(self._start_batch)
         if error is None:
-            self._owed_ms = 0
+            self._away_since_ms = None
         else:
             self._abandon(batch, error)
             self._clock.shift(-self._drift_ms)
         self._deliver(batch)
-        # The next turn, so that those who were just answered may join the next batch.
-        self._loop.call_soon(self._start_batch)
 
     def _execute(self, batch: list[_Operation]) -> None:
+        away_ms = self._away_ms()
         self._drift_ms = self._drift()
-        self._owed_ms += self._lateness()
         self._clock.shift(self._drift_ms)
         self._connection.execute("BEGIN IMMEDIATE")
-        transaction = self._begin(self._drift_ms, self._owed_ms)
+        transaction = self._begin(self._drift_ms, away_ms)
         for operation in batch:
             self._apply(operation, transaction)
 
@@ -191,28 +192,36 @@ class Writer:
         drift = self._clock.clock.wall_ms() - self._clock.now_ms()
         return drift if abs(drift) >= DRIFT_MS else 0
 
-    def _lateness(self) -> int:
+    def _away_ms(self) -> int:
         # Upkeep asks for a batch several times a second, so a pause means that this process
         # (or its disk, or its machine) stood still, and no worker could have been heard.
+        # The same holds from a batch that failed to the next that does not.
         now = self._clock.clock.boot_ms()
-        late = now - self._last_batch_ms
+        if self._away_since_ms is None and now - self._last_batch_ms > LATE_MS:
+            self._away_since_ms = self._last_batch_ms
         self._last_batch_ms = now
-        return late if late > LATE_MS else 0
+        return 0 if self._away_since_ms is None else now - self._away_since_ms
 
     def _apply(self, operation: _Operation, transaction: Transaction) -> None:
+        if operation.order is Order.CLAIM and operation.future.cancelled():
+            # Its client went away: the job would wait out a lease that nobody holds.
+            return
         transaction.wakes = []
+        was_swept = transaction.swept
         self._connection.execute("SAVEPOINT operation")
         try:
             operation.result = operation.function(transaction)
             operation.wakes = transaction.wakes
             self._connection.execute("RELEASE operation")
         except sqlite3.Error as error:
-            if not self._connection.in_transaction or _is_fatal(error):
+            if not self._connection.in_transaction or _is_fatal(error) or _is_full(error):
                 # A full disk rolls back everything: no operation of this batch has happened.
                 raise
             self._undo(operation, _translated(error))
+            transaction.swept = was_swept
         except Exception as error:  # noqa: BLE001 - handed to the caller; the batch goes on
             self._undo(operation, error)
+            transaction.swept = was_swept
 
     def _undo(self, operation: _Operation, error: BaseException) -> None:
         self._connection.execute("ROLLBACK TO operation")
@@ -220,9 +229,11 @@ class Writer:
         operation.wakes = []
         operation.error = error
 
-    def _abandon(self, batch: list[_Operation], error: sqlite3.Error) -> None:
+    def _abandon(self, batch: list[_Operation], error: Exception) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+        if self._away_since_ms is None:
+            self._away_since_ms = self._last_batch_ms
         translated = _translated(error)
         for operation in batch:
             operation.wakes = []
@@ -250,11 +261,15 @@ def _order(operation: _Operation) -> Order:
     return operation.order
 
 
-def _is_fatal(error: sqlite3.Error) -> bool:
+def _is_fatal(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE in _FATAL
 
 
-def _translated(error: sqlite3.Error) -> KelpieError:
-    if getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE == sqlite3.SQLITE_FULL:
+def _is_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE == sqlite3.SQLITE_FULL
+
+
+def _translated(error: Exception) -> KelpieError:
+    if _is_full(error):
         return StorageFull("The server's disk is full; nothing was changed. Free some space and try again.")
     return Unavailable(f"The change could not be written ({error}); nothing was changed. Try again.")

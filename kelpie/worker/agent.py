@@ -7,6 +7,7 @@ import importlib
 import random
 import signal
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
@@ -29,6 +30,7 @@ WAIT_S = 25.0
 EXIT_OK = 0
 EXIT_REFUSED = 4
 DEFAULT_GROUP = "default"
+_THREADS = 64
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 15.0
 _log = structlog.get_logger(__name__)
@@ -38,15 +40,21 @@ async def run(config: WorkerConfig) -> int:
     """Work until told to stop; the exit code. Raises ConfigError when the state file cannot be used."""
     configure_logs(config.log_level)
     notice = Notice(config.shutdown_grace_s)
+    handlers = {signal.SIGTERM: notice.leave, signal.SIGINT: notice.drain}
+    # A terminal that goes away takes the job's machine with it, unless nohup says otherwise.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handlers[signal.SIGHUP] = notice.leave
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, notice.leave)
-    loop.add_signal_handler(signal.SIGINT, notice.drain)
+    # Names are resolved by these threads, too: transfers that wait for a slow disk must not hold a heartbeat.
+    loop.set_default_executor(ThreadPoolExecutor(_THREADS, thread_name_prefix="kelpie"))
+    for signum, handler in handlers.items():
+        loop.add_signal_handler(signum, handler)
     try:
         with StateFile(config.state_file) as state:
             return await _work(config, notice, state)
     finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-        loop.remove_signal_handler(signal.SIGINT)
+        for signum in handlers:
+            loop.remove_signal_handler(signum)
 
 
 async def _work(config: WorkerConfig, notice: Notice, state: StateFile) -> int:

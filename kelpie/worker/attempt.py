@@ -124,13 +124,7 @@ class Attempt:
         self._why = self._why or self._ending.why or Why.WORKER_FAULT
         while True:
             row = row_of(self._why, ended)
-            is_stored = False
-
-            async def store(row: Row = row) -> None:
-                nonlocal is_stored
-                is_stored = await finish.store(row, killed_at=killed_at)
-
-            await self._ending.guarded(store())
+            is_stored = await finish.store(row, killed_at=killed_at)
             newer = self._ending.why
             stands = is_stored and not self._ending.gone.is_set()
             if newer is None or newer not in row.yields_to or stands:

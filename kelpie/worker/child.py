@@ -138,13 +138,13 @@ class Child:
             await self._wait_for(min(left_s, _LOOK_S))
         before = time.time()
         was_alive = self._lives()
-        left_behind = await self.sweep()
-        if was_alive or left_behind:
+        await self.sweep()
+        if was_alive:
             self._killed_at = before
         return self._ended()
 
-    async def sweep(self) -> int:
-        """Kill whatever is left of the tree and read its output to the end; how many were killed."""
+    async def sweep(self) -> None:
+        """Kill whatever is left of the tree, daemons too, and read its output to the end."""
         self._signal_group(signal.SIGKILL)
         if self._process.returncode is None:
             await self._wait_for(_KILL_WITHIN_S)
@@ -155,7 +155,6 @@ class Child:
             _log.info("left_behind_killed", processes=left_behind)
         for stream in self._streams:
             await stream.finish(_PIPES_WITHIN_S)
-        return left_behind
 
     async def reap_orphans(self) -> None:
         """Reap, until cancelled, what the command started and abandoned."""

@@ -21,19 +21,26 @@ class Finish:
     def __init__(self, cargo: Cargo | None, ending: Ending, lease: Lease, notice: Notice) -> None:
         self._cargo, self._ending, self._lease, self._notice = cargo, ending, lease, notice
         self._is_flush_over = False
+        self._is_stored = False
 
     async def store(self, row: Row, *, killed_at: float | None) -> bool:
         """Flush `during` and deliver `after` as the row says; whether all of it is stored."""
         if self._cargo is None:
             return True
+        self._is_stored = False
+        await self._ending.guarded(self._store(self._cargo, row, killed_at))
+        return self._is_stored
+
+    async def _store(self, cargo: Cargo, row: Row, killed_at: float | None) -> None:
         over = asyncio.Event()
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._watch(row, over), name="end of writes")
-            is_stored = await unless(over, self._put_away(self._cargo, row, killed_at))
-            watching.cancel()
-        return bool(is_stored)
+            try:
+                await unless(over, self._put_away(cargo, row, killed_at))
+            finally:
+                watching.cancel()
 
-    async def _put_away(self, cargo: Cargo, row: Row, killed_at: float | None) -> bool:
+    async def _put_away(self, cargo: Cargo, row: Row, killed_at: float | None) -> None:
         try:
             if row.flush is not Flush.NONE and not self._is_flush_over:
                 await cargo.flush(killed_at=killed_at if row.flush is Flush.STOPPED else None)
@@ -44,8 +51,8 @@ class Finish:
             # Patience is spent already: another row must not begin it again.
             self._is_flush_over = True
             self._ending.ask(Why.UPLOAD, error.message)
-            return False
-        return True
+        else:
+            self._is_stored = True
 
     async def _watch(self, row: Row, over: asyncio.Event) -> None:
         while not self._must_end(row):  # noqa: ASYNC110 - half of it is a clock no event knows
@@ -53,7 +60,8 @@ class Finish:
         over.set()
 
     def _must_end(self, row: Row) -> bool:
-        if self._ending.gone.is_set():
-            # A canceled job is flushed for as long as the last accepted heartbeat allows; none follows it.
-            return self._ending.why in row.yields_to or not self._lease.is_valid()
-        return boottime() >= self._notice.writes_until
+        if boottime() >= self._notice.writes_until:
+            return True
+        # A canceled job is flushed for as long as the last accepted heartbeat allows; none follows it.
+        is_gone = self._ending.gone.is_set()
+        return is_gone and (self._ending.why in row.yields_to or not self._lease.is_valid())

@@ -14,7 +14,7 @@ from kelpie.worker.state_file import StateFile
 if TYPE_CHECKING:
     from kelpie.worker.cargo import Depot
 
-Found = dict[Path, frozenset[Path]]
+Found = dict[Path, frozenset[str]]
 """What was in each directory before this worker first used it; that is not Kelpie's to remove."""
 
 

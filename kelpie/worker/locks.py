@@ -90,6 +90,6 @@ class Locks:
         try:
             name.bind(b"\0kelpie-file-" + hashlib.sha256(os.fsencode(file)).hexdigest().encode())
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            raise DirectoryBusy(f"Another worker on this machine uses {file}.") from error
+            if error.errno == errno.EADDRINUSE:
+                raise DirectoryBusy(f"Another worker on this machine uses {file}.") from error
+            _log.warning("file_not_locked", file=str(file), why=error.strerror)

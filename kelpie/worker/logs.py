@@ -11,6 +11,7 @@ from collections import deque
 TAIL_BYTES = 64 * 1024
 _CHUNK_BYTES = 64 * 1024
 _LOOK_MS = 500
+_LONGEST_LINE = 4096
 
 
 class Tail:
@@ -24,6 +25,8 @@ class Tail:
 
     def add(self, chunk: bytes) -> None:
         """Remember `chunk`, and forget what does not fit any more."""
+        if not chunk:
+            return
         with self._lock:
             self._chunks.append(chunk)
             self._size += len(chunk)
@@ -48,6 +51,7 @@ class Passthrough:
         self._source, self._target, self._tail = source, target, tail
         self._abandoned = False
         self._broken = False
+        self._line = b""
         self._thread = threading.Thread(target=self._copy, name=f"passthrough-{target}", daemon=True)
         self._thread.start()
 
@@ -64,12 +68,12 @@ class Passthrough:
                 if look.poll(_LOOK_MS) and not self._pass_on():
                     return
         finally:
+            self._tail.add(self._line)
             os.close(self._source)
 
     def _pass_on(self) -> bool:
         chunk = os.read(self._source, _CHUNK_BYTES)
-        if chunk:
-            self._tail.add(chunk)
+        self._remember(chunk)
         rest = memoryview(chunk)
         while rest and not self._broken:
             try:
@@ -81,3 +85,11 @@ class Passthrough:
                 # The worker's own stream is closed: go on reading, or the child would hang.
                 self._broken = True
         return bool(chunk)
+
+    def _remember(self, chunk: bytes) -> None:
+        # By whole lines: two streams that share a tail must not cut each other's in half.
+        lines, newline, rest = chunk.rpartition(b"\n")
+        if newline or len(self._line) + len(rest) > _LONGEST_LINE:
+            self._tail.add(self._line + lines + newline)
+            self._line = b""
+        self._line += rest

@@ -12,6 +12,7 @@ import structlog
 from kelpie.contract import Progress
 
 MAX_BYTES = 4096
+_LARGEST = 2**53  # what every JSON reader can hold
 _log = structlog.get_logger(__name__)
 
 
@@ -36,7 +37,7 @@ class ProgressFile:
                 self._last = _parse(content)
         except FileNotFoundError:
             pass
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ArithmeticError, RecursionError) as error:
             self._warn(str(error))
         return self._last
 
@@ -62,6 +63,10 @@ def _content(path: Path) -> bytes:
 
 def _parse(content: bytes) -> Progress:
     if content.startswith(b"{"):
-        return msgspec.json.decode(content, type=Progress)
+        progress = msgspec.json.decode(content, type=Progress)
+        # Whatever a server may not be able to store must not cost the heartbeat it rides on.
+        if any(abs(count or 0) > _LARGEST for count in (progress.step, progress.total)):
+            raise ValueError("A count is too large.")
+        return progress
     # msgspec checks the range, and NaN is in none.
     return msgspec.convert({"progress": float(content)}, Progress)

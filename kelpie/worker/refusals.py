@@ -59,11 +59,18 @@ def _objection(path: Path, kind: Literal["directory", "file"], config: WorkerCon
         or below_dev
         or any(path.is_relative_to(whole) for whole in _WHOLE),
         "is a directory, and the rule says it is a file": kind == "file" and path.is_dir(),
-        "is the home directory": path == Path.home().resolve(),
+        "is the home directory": path == _home(),
         "is the worker's working directory": path == Path.cwd(),
         "holds files of the worker itself": any(file.is_relative_to(path) for file in _own_files(config)),
     }
     return next((why for why, applies in objections.items() if applies), None)
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home().resolve()
+    except RuntimeError:
+        return None  # a container under a user id that has no name has no home either
 
 
 def _own_files(config: WorkerConfig) -> tuple[Path, ...]:

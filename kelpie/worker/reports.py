@@ -13,7 +13,7 @@ from msgspec import Struct
 from kelpie.client import Client
 from kelpie.contract import Checkpoint, Completion, Failure, Interruption, Job, Message, Progress
 from kelpie.errors import KelpieError
-from kelpie.lifecycle import Outcome
+from kelpie.lifecycle import Outcome, Reason
 from kelpie.worker.child import ChildExit
 from kelpie.worker.clock import boottime
 from kelpie.worker.home import Machine
@@ -25,6 +25,7 @@ _LONGEST_PAUSE_S = 10.0
 _ANSWER_S = 10.0
 _SHORTEST_ANSWER_S = 0.5
 _LONGEST_DETAIL = 4000
+_OWN_EXITS = frozenset({Reason.EXIT, Reason.SIGNAL})
 _log = structlog.get_logger(__name__)
 
 
@@ -63,12 +64,14 @@ class Reporter:
         if row.report is Outcome.COMPLETED:
             return lambda: self._client.completed(self._job.id, Completion(**common))
         if row.report is Outcome.FAILED:
+            # The retry rules are for exits of the command's own accord, not for what our signals led to.
+            own = ended if row.reason in _OWN_EXITS else None
             failure = Failure(
                 **common,
-                exit_code=ended.code if ended else None,
-                signal=ended.signal if ended else None,
+                exit_code=own.code if own else None,
+                signal=own.signal if own else None,
                 reason=row.reason,
-                detail=detail[:_LONGEST_DETAIL] if detail else None,
+                detail=_encodable(detail),
             )
             return lambda: self._client.failed(self._job.id, failure)
         # The original has no way to give a job back: its lease runs out.
@@ -108,3 +111,8 @@ class Reporter:
             # An answer, too: the lease is lost, or the server will never take it.
             _log.warning("report_refused", job_id=self._job.id, why=error.message)
         return None
+
+
+def _encodable(detail: str | None) -> str | None:
+    # A file name that is no UTF-8 must not keep the report from being sent.
+    return detail.encode(errors="replace").decode()[:_LONGEST_DETAIL] if detail else None

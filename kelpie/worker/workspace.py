@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class Workspace:
         for directory in self._directories:
             self._look(directory, _everything_in(directory))
         for file in self._files:
-            self._look(file, [file] if file.exists() else [])
+            self._look(file, [str(file)] if file.exists() else [])
         self._is_open = True
 
     def empty(self) -> None:
@@ -49,17 +50,17 @@ class Workspace:
         for directory in self._directories:
             _empty(directory, self._found.get(directory, frozenset()))
         for file in self._files:
-            if file not in self._found.get(file, frozenset()):
-                _remove(file)
+            if str(file) not in self._found.get(file, frozenset()):
+                _remove(str(file))
 
     def close(self) -> None:
         """Let other workers use the directories."""
         self._locks.release()
 
-    def _look(self, path: Path, entries: list[Path]) -> None:
+    def _look(self, path: Path, entries: list[str]) -> None:
         if path in self._found:
             return
-        made_now = {*self._directories, *(file.parent for file in self._files)}
+        made_now = {*map(str, self._directories), *(str(file.parent) for file in self._files)}
         self._found[path] = here = frozenset(entries) - made_now
         if here:
             _log.warning(
@@ -85,25 +86,27 @@ def _make_if_possible(directory: Path) -> None:
         _log.info("standard_directory_missing", directory=str(directory), why=error.strerror)
 
 
-def _everything_in(directory: Path) -> list[Path]:
+def _everything_in(directory: Path) -> list[str]:
     """Whatever is below `directory`, parents first; a link or another device is not entered."""
     device = directory.lstat().st_dev
-    found: list[Path] = []
-    todo = [directory]
+    found: list[str] = []
+    todo = [str(directory)]
     for parent in todo:  # grows as it goes: no recursion, however deep a job nests
         try:
-            entries = list(os.scandir(parent))
+            with os.scandir(parent) as entries:
+                for entry in entries:
+                    found.append(entry.path)
+                    if (
+                        entry.is_dir(follow_symlinks=False)
+                        and entry.stat(follow_symlinks=False).st_dev == device
+                    ):
+                        todo.append(entry.path)
         except OSError as error:
-            _log.warning("directory_not_read", directory=str(parent), why=error.strerror)
-            continue
-        for entry in entries:
-            found.append(Path(entry.path))
-            if entry.is_dir(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_dev == device:
-                todo.append(Path(entry.path))
+            _log.warning("directory_not_read", directory=parent, why=error.strerror)
     return found
 
 
-def _empty(directory: Path, keep: frozenset[Path]) -> None:
+def _empty(directory: Path, keep: frozenset[str]) -> None:
     if directory.is_symlink() or not directory.is_dir():
         _log.warning("directory_gone", directory=str(directory))
         return
@@ -113,17 +116,17 @@ def _empty(directory: Path, keep: frozenset[Path]) -> None:
             _remove(path, device)
 
 
-def _remove(path: Path, device: int | None = None) -> None:
+def _remove(path: str, device: int | None = None) -> None:
     try:
-        found = path.lstat()
+        found = os.lstat(path)
         if device is not None and found.st_dev != device:
-            _log.warning("other_device_left", path=str(path))
-        elif path.is_dir() and not path.is_symlink():
-            path.rmdir()
+            _log.warning("other_device_left", path=path)
+        elif stat.S_ISDIR(found.st_mode):
+            os.rmdir(path)  # noqa: PTH106 - text: a job may leave a million of them
         else:
-            path.unlink()
+            os.unlink(path)  # noqa: PTH108 - text: a job may leave a million of them
     except FileNotFoundError:
         pass
     except OSError as error:
         # What is left is seen and said at the next use; it must not stop the worker now.
-        _log.warning("not_removed", path=str(path), why=error.strerror)
+        _log.warning("not_removed", path=path, why=error.strerror)
