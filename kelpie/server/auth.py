@@ -11,7 +11,7 @@ import hmac
 
 from kelpie.errors import InvalidRequest, NotAllowed, Unauthorized
 from kelpie.server.services import Request, caller_of
-from kelpie.store.access import Caller
+from kelpie.store.access import KEY_PREFIX, Caller
 from kelpie.store.store import Store
 
 Headers = dict[bytes, bytes]
@@ -32,12 +32,14 @@ class Gate:
 
     def admit(self, headers: Headers) -> Caller:
         """Find the caller; raises Unauthorized, BadRequest or NotAllowed as the original would."""
-        key = headers.get(b"x-kelpie-key", b"").decode("latin-1")
-        bearer = _bearer(headers.get(b"authorization", b"").decode("latin-1"))
+        key = _text(headers.get(b"x-kelpie-key", b""))
+        bearer = _bearer(_text(headers.get(b"authorization", b"")))
         for candidate in (key, bearer):
             caller = self._known(candidate) if candidate else None
             if caller is not None:
                 return caller
+        if bearer.startswith(KEY_PREFIX):
+            raise NotAllowed("Invalid API Key")
         self._refuse_half_a_credential(headers)
         if key:
             raise NotAllowed("Invalid API Key")
@@ -56,6 +58,14 @@ class Gate:
             raise BadRequest("Salad API Key requires Salad-Organization and Salad-Project headers")
         if headers.get(b"authorization") and not has_project:
             raise BadRequest("Bearer Token requires Salad-Project header")
+
+
+def _text(value: bytes) -> str:
+    try:
+        # The admin's key may be any text, and clients send text beyond ASCII as UTF-8.
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _bearer(value: str) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from litestar import Response, Router, delete, get, post
 from litestar.params import Parameter
+from msgspec import structs
 
 from kelpie.contract import (
     DEFAULT_PAGE,
@@ -32,6 +33,8 @@ from kelpie.store.submissions import Idempotency, NewJob, Submitted, submit
 _KIB = 1024
 _REPLAYED = "Idempotent-Replayed"
 _MAX_KEY = 255
+_MASK = "***"
+_LAST_PAGE = 1 << 40  # keeps the offset inside 64 bits
 
 
 @post(
@@ -116,11 +119,12 @@ async def list_jobs(
     wanted = jobs.Filter(
         status=status,
         container_group_id=container_group_id,
-        page=max(page, 1),
+        page=min(max(page, 1), _LAST_PAGE),
         page_size=page_size,
         is_ascending=asc.lower() == "true",
     )
-    return await jobs.page(services_of(request).store.database, caller_of(request), wanted)
+    found = await jobs.page(services_of(request).store.database, caller_of(request), wanted)
+    return structs.replace(found, jobs=[_shown(request, job) for job in found.jobs])
 
 
 @get(
@@ -132,7 +136,14 @@ async def list_jobs(
 )
 async def get_job(request: Request, job_id: str) -> Job:
     """Fetch one job."""
-    return jobs.job(services_of(request).store.database, caller_of(request), job_id)
+    return _shown(request, jobs.job(services_of(request).store.database, caller_of(request), job_id))
+
+
+def _shown(request: Request, job: Job) -> Job:
+    # Environments are secrets, and a read key is for those who only watch.
+    if caller_of(request).scope != "read":
+        return job
+    return structs.replace(job, environment=dict.fromkeys(job.environment, _MASK))
 
 
 @delete(

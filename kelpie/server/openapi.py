@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from litestar import Litestar, Response, Router, get
 from litestar.enums import MediaType
+from litestar.exceptions import NotFoundException
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.spec import Components, Reference, SecurityScheme
 
@@ -82,9 +83,15 @@ def openapi_config() -> OpenAPIConfig:
         description="Shepherds long jobs to completion on machines that vanish.",
         components=Components(security_schemes=schemes),
         security=[{"apiKey": []}, {"bearer": []}],
-        path="/_framework_schema",
-        render_plugins=[],
+        # The framework serves pages of its own, with assets from a CDN; ours are /docs and /openapi.json.
+        openapi_router=Router(
+            "/_framework_schema", route_handlers=[], include_in_schema=False, before_request=_hide
+        ),
     )
+
+
+async def _hide(_: Request) -> None:
+    raise NotFoundException
 
 
 @get("/openapi.json", include_in_schema=False, opt={"open": True})

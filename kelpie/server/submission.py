@@ -13,6 +13,7 @@ from kelpie.contract import JobSpec, Sync, SyncRule
 from kelpie.errors import InvalidFields, InvalidRequest, Issue, TooLarge
 from kelpie.patterns import compile_pattern
 from kelpie.server.answers import BatchRefused
+from kelpie.store.clock import iso
 from kelpie.store.submissions import NewJob
 
 _MS = 1000
@@ -49,7 +50,7 @@ def _check(spec: JobSpec, path: _Path, max_bytes: int) -> NewJob:
     if issues:
         raise InvalidFields(issues)
     _check_storage(spec)
-    normal = _normalised(spec)
+    normal = _normalised(spec, run_at)
     definition = _encode(normal)
     if len(definition) > max_bytes:
         raise TooLarge(f"The job is {len(definition)} bytes long; at most {max_bytes} are accepted.")
@@ -150,10 +151,11 @@ def _prefix(spec: JobSpec, name: str) -> str | None:
     return value or None
 
 
-def _normalised(spec: JobSpec) -> JobSpec:
+def _normalised(spec: JobSpec, run_at: int) -> JobSpec:
     legacy = {f"{name}_bucket": _bucket(spec, name) for name in _LEGACY}
     legacy |= {f"{name}_prefix": _with_slash(_prefix(spec, name)) for name in _LEGACY}
-    return structs.replace(spec, sync=_normalised_sync(spec.sync), **legacy)
+    shown = iso(run_at) if spec.run_at else None
+    return structs.replace(spec, sync=_normalised_sync(spec.sync), run_at=shown, **legacy)
 
 
 def _normalised_sync(sync: Sync | None) -> Sync | None:

@@ -19,7 +19,7 @@ from kelpie.store.writer import Order
 ADMIN = "admin"
 BOOTSTRAP = "bootstrap"
 _MS = 1000
-_PREFIX = "klp_"
+KEY_PREFIX = "klp_"
 _KEY_BYTES = 32
 
 
@@ -53,7 +53,7 @@ class Caller(Struct, frozen=True, kw_only=True):
 def new_key() -> str:
     """Make a key: 256 random bits and a checksum that tells a typo from a wrong key."""
     body = secrets.token_hex(_KEY_BYTES)
-    return f"{_PREFIX}{body}{zlib.crc32(body.encode()):08x}"
+    return f"{KEY_PREFIX}{body}{zlib.crc32(body.encode()):08x}"
 
 
 def hash_key(key: str) -> bytes:

@@ -179,22 +179,25 @@ def _meant(transaction: Transaction, found: Found | None, report: Failure) -> Ou
     # A retry rule may say that this exit code is no failure at all.
     if found is None or found.attempt == 0:
         return Outcome.FAILED
-    action = _action(_spec(transaction, found.job_seq), report.exit_code)
+    action = _action(_spec(transaction, found.job_seq), _reason(report), report.exit_code)
     return Outcome.INTERRUPTED if action == "interrupt" else Outcome.FAILED
 
 
 def _ending(report: Failure, outcome: Outcome) -> Ending:
-    reason = report.reason
-    if reason is None:
-        reason = Reason.SIGNAL if report.signal else Reason.EXIT
     return Ending(
         outcome=outcome,
-        reason=reason,
+        reason=_reason(report),
         detail=report.detail,
         exit_code=report.exit_code,
         signal=report.signal,
         usage=report,
     )
+
+
+def _reason(report: Failure) -> str:
+    if report.reason is not None:
+        return report.reason
+    return Reason.SIGNAL if report.signal else Reason.EXIT
 
 
 def _fail(

@@ -34,6 +34,7 @@ _SLOWEST_BYTES_PER_S = 16 * 1024
 _SLACK_S = 120.0
 # aiohttp warns of longer byte strings: they would be handed to the socket at once.
 _LONG_BODY_BYTES = 1 << 20
+_CHUNK_BYTES = 256 << 10
 
 _UNANSWERED = (
     boto.HTTPClientError,
@@ -51,12 +52,19 @@ class S3:
     """The process's one S3 client; enter it once and take buckets from it.
 
     Credentials, region and endpoint are found by botocore (AWS variables,
-    profiles, web identity); `endpoint_url` overrides the endpoint.
+    profiles, web identity); `endpoint_url` and `credentials` (access key and
+    secret) override what was found.
     """
 
     def __init__(
-        self, *, endpoint_url: str | None = None, connections: int = 64, timeout_s: float = 60.0
+        self,
+        *,
+        endpoint_url: str | None = None,
+        credentials: tuple[str, str] | None = None,
+        connections: int = 64,
+        timeout_s: float = 60.0,
     ) -> None:
+        self._credentials = credentials or (None, None)
         self._endpoint_url = endpoint_url
         self._connections = connections
         self._timeout_s = timeout_s
@@ -101,7 +109,14 @@ class S3:
             retries={"total_max_attempts": 1, "mode": "standard"},
             s3=s3,
         )
-        return session.create_client("s3", endpoint_url=self._endpoint_url, config=config)
+        access_key, secret_key = self._credentials
+        return session.create_client(
+            "s3",
+            endpoint_url=self._endpoint_url,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            config=config,
+        )
 
 
 def _is_amazon(endpoint_url: str) -> bool:
@@ -153,13 +168,13 @@ class S3Bucket:
                         raise ObjectChanged(
                             f"{self._at(info.key)} changed while it was read.", retryable=True
                         )
-                    data = await body.read()
-        if len(data) != length:
+                    data = await _fill(body, length)
+        if data is None:
             raise NotVerified(f"{self._at(info.key)} arrived truncated.", retryable=True)
         return Piece(data, etag if _is_md5(answer, etag) else None)
 
-    async def write(self, key: str, body: bytes, content: Content) -> None:
-        """Create or replace one object, whole or not at all."""
+    async def write(self, key: str, body: bytes, content: Content) -> bool:
+        """Create or replace one object, whole or not at all; True if the store named the body's MD5."""
         md5 = await _md5(body)
         with self._translated("upload", key):
             async with asyncio.timeout(_request_s(len(body))):
@@ -170,7 +185,7 @@ class S3Bucket:
                     ContentMD5=_header(md5),
                     **_headers(content),
                 )
-        self._compare(key, answer, md5)
+        return self._compare(key, answer, md5)
 
     async def start_parts(self, key: str, content: Content) -> str:
         """Begin a multipart upload and return its id."""
@@ -223,10 +238,13 @@ class S3Bucket:
     def _at(self, key: str) -> str:
         return f"s3://{self._name}/{key}"
 
-    def _compare(self, key: str, answer: dict[str, Any], md5: bytes) -> None:
+    def _compare(self, key: str, answer: dict[str, Any], md5: bytes) -> bool:
         etag = _etag(answer)
-        if _is_md5(answer, etag) and etag != md5.hex():
+        if not _is_md5(answer, etag):
+            return False
+        if etag != md5.hex():
             raise NotVerified(f"{self._at(key)} was stored with other content than was sent.", retryable=True)
+        return True
 
     @contextmanager
     def _translated(self, verb: str, key: str) -> Iterator[None]:
@@ -273,6 +291,17 @@ def _is_md5(answer: dict[str, Any], etag: str) -> bool:
     # Under KMS or a customer's key the etag looks like an MD5 but is none.
     encrypted = "kms" in str(answer.get("ServerSideEncryption", "")) or "SSECustomerAlgorithm" in answer
     return not encrypted and _PLAIN_MD5.match(etag) is not None
+
+
+async def _fill(body: Any, length: int) -> bytearray | None:
+    # Reading it whole would hold it twice: in pieces and joined.
+    data, filled = bytearray(length), 0
+    while chunk := await body.read(_CHUNK_BYTES):
+        if filled + len(chunk) > length:
+            return None
+        data[filled : filled + len(chunk)] = chunk
+        filled += len(chunk)
+    return data if filled == length else None
 
 
 def _stream(body: bytes) -> bytes | io.BytesIO:

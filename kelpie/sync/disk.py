@@ -69,7 +69,7 @@ class Arrival:
         with disk_faults("write", target):
             self._file = self.path.open("xb+", buffering=0)
 
-    def write(self, data: bytes, start: int) -> None:
+    def write(self, data: bytes | bytearray, start: int) -> None:
         """Write all of `data` at the offset `start`."""
         view = memoryview(data)
         with disk_faults("write", self._target):
@@ -102,7 +102,7 @@ class Arrival:
             self.path.unlink(missing_ok=True)
 
 
-def store_whole(target: Path, data: bytes, modified: float, md5: str | None) -> bool:
+def store_whole(target: Path, data: bytes | bytearray, modified: float, md5: str | None) -> bool:
     """Publish a small file in one go; False, and nothing done, if it has not the given MD5."""
     if md5 is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() != md5:
         return False

@@ -89,7 +89,7 @@ class _Download:
         md5s.add(md5)
         await off_loop(arrival.write, data, start)
 
-    async def _read(self, start: int, length: int) -> tuple[bytes, str | None]:
+    async def _read(self, start: int, length: int) -> tuple[bytes | bytearray, str | None]:
         if not length:
             return b"", None
         piece = await self._transfer.ask(lambda: self._bucket.read(self._info, start, length))

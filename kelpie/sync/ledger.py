@@ -18,6 +18,7 @@ class Ledger:
         self._seen_as = {signature.inode: (relative, signature) for relative, signature in baseline.items()}
         self._unstored_since: dict[str, float] = {}
         self._missing_since: dict[str, float] = {}
+        self._latest_loss: dict[str, float] = {}
 
     @property
     def missing(self) -> list[str]:
@@ -63,8 +64,9 @@ class Ledger:
         """Note that paths are not on the disk."""
         for relative in relatives:
             self.settled(relative)
-            if relative in self.stored:
-                self._missing_since.setdefault(relative, now)
+            if relative in self.stored and relative not in self._missing_since:
+                self._missing_since[relative] = now
+                self._latest_loss[_parent(relative)] = now
 
     def drop(self, relative: str) -> None:
         """Forget a file: its object was deleted, or is left where it is for good."""
@@ -83,6 +85,28 @@ class Ledger:
         name, _ = self._seen_as.get(before.inode, (relative, before))
         return name != relative and self.stored.get(name) == before
 
+    def forget_emptied(self, now: float, wait_s: float) -> list[str]:
+        """Drop the files of directories that lost all of several files, and return them: no single deletions.
+
+        A directory that was removed and made again looks just like that.
+        """
+        beside: dict[str, list[str]] = {}
+        for relative in self.stored:
+            beside.setdefault(_parent(relative), []).append(relative)
+        due = {
+            _parent(relative) for relative in self._missing_since if self._has_waited(relative, now, wait_s)
+        }
+        emptied = [
+            relative
+            for parent in due
+            if len(beside.get(parent, ())) > 1 and all(name in self._missing_since for name in beside[parent])
+            for relative in beside[parent]
+            if not self.was_moved(relative)
+        ]
+        for relative in emptied:
+            self.drop(relative)
+        return emptied
+
     def deletable(self, now: float, wait_s: float) -> list[str]:
         """Return missing files whose turn has come.
 
@@ -90,13 +114,17 @@ class Ledger:
         else has vanished beside them for `wait_s`: a directory being removed
         loses its files one by one.
         """
-        latest: dict[str, float] = {}
-        for relative, since in self._missing_since.items():
-            parent = relative.rpartition("/")[0]
-            latest[parent] = max(since, latest.get(parent, since))
         oldest_unstored = min(self._unstored_since.values(), default=now)
         return [
             relative
             for relative, since in self._missing_since.items()
-            if oldest_unstored > since and now - latest[relative.rpartition("/")[0]] >= wait_s
+            if oldest_unstored > since and self._has_waited(relative, now, wait_s)
         ]
+
+    def _has_waited(self, relative: str, now: float, wait_s: float) -> bool:
+        latest = self._latest_loss.get(_parent(relative), 0.0)
+        return now - latest >= wait_s
+
+
+def _parent(relative: str) -> str:
+    return relative.rpartition("/")[0]

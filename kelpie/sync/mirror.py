@@ -8,7 +8,9 @@ found at the start.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+import weakref
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
 
@@ -60,6 +62,7 @@ class Mirror:
         self._rule = rule
         self._transfer = transfer
         self._identity = baseline.identity
+        self._hold_directory()
         self._ledger = Ledger(baseline.files)
         self._check_s = stability_check_ms / 1000
         self._settling = Settling(
@@ -113,6 +116,12 @@ class Mirror:
             await self._flush_deletions(found)
         return PushResult(self.uploads - uploads, self.bytes_stored - stored_bytes)
 
+    def _hold_directory(self) -> None:
+        """Keep the directory's inode from being used again, so that its number identifies it."""
+        with suppress(OSError):
+            held = os.open(self._rule.root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, held)
+
     async def _is_doubtful(self, relative: str, written: float, killed_at: float) -> bool:
         if written < killed_at - self._settle_s:
             return False
@@ -125,9 +134,15 @@ class Mirror:
         return True
 
     async def _flush_deletions(self, found: Look) -> None:
-        gone = set(self._ledger.stored) - set(found.files)
         self._ledger.saw_all(found.files)
-        await for_each(gone, self._delete, at_once=self._transfer.concurrency)
+        self._ledger.vanished(set(self._ledger.stored) - set(found.files), time.monotonic())
+        self._forget_emptied(wait_s=0)
+        await for_each(self._ledger.missing, self._delete, at_once=self._transfer.concurrency)
+
+    def _forget_emptied(self, *, wait_s: float) -> None:
+        emptied = self._ledger.forget_emptied(time.monotonic(), wait_s)
+        if emptied:
+            _log.info("emptied_directory_not_mirrored", files=len(emptied), first=emptied[0])
 
     async def _listen(self) -> None:
         stream = hints(self._rule.root, recursive=self._rule.kind == "directory")
@@ -196,6 +211,7 @@ class Mirror:
                 return
             self._settling.forget(relative)
             self._begin(group, relative, self._store_settled(relative))
+        self._forget_emptied(wait_s=self._delete_wait_s)
         for relative in self._ledger.deletable(now, self._delete_wait_s):
             if relative not in self._busy:
                 self._begin(group, relative, self._delete(relative))

@@ -29,7 +29,7 @@ class Content:
 class Piece:
     """Bytes read from an object, and the MD5 of the whole object when the store is known to give it."""
 
-    data: bytes
+    data: bytes | bytearray
     object_md5: str | None
 
 
@@ -49,8 +49,8 @@ class Bucket(Protocol):
     async def read(self, info: ObjectInfo, start: int, length: int) -> Piece:
         """Read a range of exactly the object `info` describes; ObjectChanged if it was replaced."""
 
-    async def write(self, key: str, body: bytes, content: Content) -> None:
-        """Create or replace one object, whole or not at all."""
+    async def write(self, key: str, body: bytes, content: Content) -> bool:
+        """Create or replace one object, whole or not at all; True if the store named the body's MD5."""
 
     async def start_parts(self, key: str, content: Content) -> str:
         """Begin a multipart upload and return its id."""

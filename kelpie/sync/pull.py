@@ -53,7 +53,7 @@ async def _objects(rule: Rule, transfer: Transfer) -> dict[str, ObjectInfo]:
         if other is not None:
             # `a` and `a.gz` under compression: only one can be the file `a`.
             _log.warning("two_objects_for_one_file", bucket=rule.bucket.name, keys=[other.key, info.key])
-        if other is None or info.modified > other.modified:
+        if other is None or info.modified >= other.modified:
             chosen[relative] = info
     return chosen
 

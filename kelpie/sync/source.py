@@ -5,14 +5,13 @@ Every method blocks; call them off the loop.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from kelpie.sync.codec import Packer
+from kelpie.sync.codec import Packer, checksum
 from kelpie.sync.disk import disk_faults
 from kelpie.sync.faults import FileChanged
 
@@ -54,12 +53,14 @@ class Source:
         self._left = status.st_size
         self._packer = Packer() if compression else None
         self._ready = bytearray()
-        self._digest = hashlib.blake2b()
+        self._checksum = 0
 
     def part(self, size: int) -> bytes:
         """Return the next part: exactly `size` bytes (R2 insists on equal parts), the last one shorter."""
-        while len(self._ready) < size and (self._left or self._packer):
-            self._take(self._read(min(_STEP_BYTES, self._left)))
+        if self._packer is None and not self._ready:
+            return self._read(min(size, self._left))
+        while len(self._ready) < size and self._packer:
+            self._take(self._packer)
         part = bytes(memoryview(self._ready)[:size])
         del self._ready[:size]
         return part
@@ -79,40 +80,41 @@ class Source:
         """Close the file."""
         self._file.close()
 
-    def _take(self, data: bytes) -> None:
-        if self._packer is None:
-            self._ready += data
-            return
-        self._ready += self._packer.pack(data)
+    def _take(self, packer: Packer) -> None:
+        self._ready += packer.pack(self._read(min(_STEP_BYTES, self._left)))
         if not self._left:
-            self._ready += self._packer.finish()
+            self._ready += packer.finish()
             self._packer = None
 
     def _read(self, amount: int) -> bytes:
-        with disk_faults("read", self._path):
-            data = self._file.read(amount)
-        if amount and not data:
-            raise FileChanged(f"{self._path} became shorter while it was read.", retryable=True)
-        self._left -= len(data)
-        self._digest.update(data)
-        return data
+        pieces = []
+        while amount:
+            with disk_faults("read", self._path):
+                data = self._file.read(amount)
+            if not data:
+                raise FileChanged(f"{self._path} became shorter while it was read.", retryable=True)
+            pieces.append(data)
+            amount -= len(data)
+            self._left -= len(data)
+            self._checksum = checksum(data, self._checksum)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _reads_the_same(self) -> bool:
-        digest = hashlib.blake2b()
+        again = 0
         offset = 0
         while offset < self.signature.size:
             amount = min(_STEP_BYTES, self.signature.size - offset)
             data = os.pread(self._file.fileno(), amount, offset)
             if not data:
                 return False
-            digest.update(data)
+            again = checksum(data, again)
             offset += len(data)
-        return digest.digest() == self._digest.digest()
+        return again == self._checksum
 
 
 def _open(path: Path) -> int:
     try:
         # O_NONBLOCK: a fifo that took the file's place must not hang us.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise FileChanged(f"{path} is not there any more.", retryable=True) from error

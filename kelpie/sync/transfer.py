@@ -51,7 +51,8 @@ class Transfer:
     ) -> None:
         self.part_bytes = part_bytes
         self.concurrency = concurrency
-        self.memory = Budget(memory_bytes)
+        # The libraries and the allocator were measured to hold about as much again.
+        self.memory = Budget(memory_bytes // 2)
         self.files = asyncio.Semaphore(concurrency)
         self.fence = fence or Fence()
         self.bytes_in = 0

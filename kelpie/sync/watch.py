@@ -28,7 +28,7 @@ async def hints(root: Path, *, recursive: bool) -> AsyncGenerator[set[str], None
             async with aclosing(_events(root, recursive=recursive)) as events:
                 async for relatives in events:
                     yield relatives
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ExceptionGroup) as error:
             if not warned:
                 _log.warning("no_file_events", path=str(root), error=str(error))
             warned = True
