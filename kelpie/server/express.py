@@ -18,7 +18,7 @@ from msgspec import Meta, Struct
 from kelpie.contract import MAX_WAIT_S, Completion, Heartbeat, HeartbeatAnswer, Job, Message
 from kelpie.errors import NotAllowed, TooLarge
 from kelpie.server.bodies import decode
-from kelpie.server.polling import wait_for
+from kelpie.server.polling import ClientGone, wait_for
 from kelpie.server.services import Services
 from kelpie.store import endings
 from kelpie.store.access import Caller
@@ -118,11 +118,16 @@ async def _work(scope: Scope, receive: Receive, services: Services, caller: Call
 
 async def _body(receive: Receive, services: Services) -> bytes:
     limit = services.config.max_body_mib << 20
-    body = b""
+    chunks: list[bytes] = []
+    size = 0
     while True:
         message: Any = await receive()
-        body += bytes(message.get("body", b""))
-        if len(body) > limit:
+        if message["type"] == "http.disconnect":
+            # What came so far may look like a whole report and is not one.
+            raise ClientGone
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > limit:
             raise TooLarge(f"The request body may have at most {limit} bytes.")
         if not message.get("more_body"):
-            return body
+            return b"".join(chunks)

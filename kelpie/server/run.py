@@ -111,13 +111,19 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, but a connection whose first headers never end is closed."""
+    """uvicorn's, but a connection on which headers never end is closed."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._deadline = self.loop.call_later(_HEADERS_WITHIN_S, transport.close)
+
+    def on_message_begin(self) -> None:
+        if self._deadline is None:
+            # Another request on a connection that was kept.
+            self._deadline = self.loop.call_later(_HEADERS_WITHIN_S, self.transport.close)
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         if self._deadline is not None:

@@ -13,7 +13,7 @@ from kelpie.store.clock import iso, iso_or_none
 from kelpie.store.transaction import Row
 
 
-class JobRow(Struct, frozen=True):
+class JobRow(Struct, frozen=True, gc=False):
     """The state of a job with its submission; the order of the fields is that of `JOB_COLUMNS`."""
 
     job_seq: int

@@ -19,7 +19,7 @@ from kelpie.store.writer import Order
 DAY_MS = 24 * 3600 * 1000
 
 
-class NewJob(Struct, frozen=True, kw_only=True):
+class NewJob(Struct, frozen=True, kw_only=True, gc=False):
     """A checked submission: prefixes normalised, `run_at` in wall milliseconds (0: at once)."""
 
     spec: JobSpec

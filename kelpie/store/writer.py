@@ -133,6 +133,9 @@ class Writer:
             self._is_busy = False
             self._idle.set()
             return
+        if len(self._waiting) > _LARGEST_BATCH:
+            # Signs of life must not wait behind claims that would take their job away.
+            self._waiting = deque(sorted(self._waiting, key=_order))
         size = min(len(self._waiting), _LARGEST_BATCH)
         batch = [self._waiting.popleft() for _ in range(size)]
         # Stable: first come, first served within one order.
