@@ -76,6 +76,7 @@ class JobSpec(Struct, kw_only=True, omit_defaults=True):
     name: Annotated[str, Meta(max_length=512)] | None = None
     priority: Annotated[int, Meta(ge=-_BIG, le=_BIG)] | None = None
     run_at: str | None = None
+    after: list[str] | None = None
     labels: Annotated[dict[str, str], Meta(max_length=100)] | None = None
     timeout_s: Annotated[float, Meta(gt=0, le=_BIG)] | None = None
     max_interruptions: Natural | None = None

@@ -35,14 +35,14 @@ async def wait_for(
             with signals.waiter(key) as waiter:
                 found = await look()
                 left = until - loop.time()
-                if found is not None or left <= 0 or signals.is_full:
+                if found is not None or left <= 0 or not waiter.may_wait:
                     # A look without a wait may still have been woken: that wake is somebody else's.
                     waiter.pass_on()
                     return found
                 if not await waiter.wait(left):
                     return None
                 found = await _look_and_pass_on(look, waiter)
-                if found is not None or signals.is_full:
+                if found is not None or not waiter.may_wait:
                     return found
 
 

@@ -18,6 +18,7 @@ from kelpie.store.submissions import NewJob
 
 _MS = 1000
 _LEGACY = ("input", "checkpoint", "output")
+_LEGACY_FIELDS = tuple(f"{name}_{part}" for name in _LEGACY for part in ("bucket", "prefix"))
 _DIRECTIONS = {"before": "download", "during": "upload", "after": "upload"}
 _MAX_FAILURES = 3
 _HEARTBEAT_INTERVAL_S = 30
@@ -45,7 +46,7 @@ def check_batch(specs: Sequence[JobSpec], *, max_bytes: int) -> list[NewJob]:
 
 
 def _check(spec: JobSpec, path: _Path, max_bytes: int) -> NewJob:
-    issues = [*_text_issues(spec, path), *_sync_issues(spec, path)]
+    issues = [*_text_issues(spec, path), *_unsupported(spec, path), *_sync_issues(spec, path)]
     run_at = _run_at(spec, path, issues)
     if issues:
         raise InvalidFields(issues)
@@ -76,6 +77,12 @@ def _text_issues(spec: JobSpec, path: _Path) -> Iterator[Issue]:
         if not name or "=" in name or "\0" in name or "\0" in value:
             message = "Expected a variable name without `=` and a value without NUL characters"
             yield Issue("invalid_string", message, [*path, "environment", name])
+
+
+def _unsupported(spec: JobSpec, path: _Path) -> Iterator[Issue]:
+    # Ignored, it would let the job run before what it needs.
+    if spec.after:
+        yield Issue("unsupported", "Expected none: this version has no dependencies yet", [*path, "after"])
 
 
 def _sync_issues(spec: JobSpec, path: _Path) -> Iterator[Issue]:
@@ -152,10 +159,14 @@ def _prefix(spec: JobSpec, name: str) -> str | None:
 
 
 def _normalised(spec: JobSpec, run_at: int) -> JobSpec:
-    legacy = {f"{name}_bucket": _bucket(spec, name) for name in _LEGACY}
-    legacy |= {f"{name}_prefix": _with_slash(_prefix(spec, name)) for name in _LEGACY}
+    legacy = dict.fromkeys(_LEGACY_FIELDS) if spec.sync is not None else _normalised_legacy(spec)
     shown = iso(run_at) if spec.run_at else None
     return structs.replace(spec, sync=_normalised_sync(spec.sync), run_at=shown, **legacy)
+
+
+def _normalised_legacy(spec: JobSpec) -> dict[str, str | None]:
+    buckets = {f"{name}_bucket": _bucket(spec, name) for name in _LEGACY}
+    return buckets | {f"{name}_prefix": _with_slash(_prefix(spec, name)) for name in _LEGACY}
 
 
 def _normalised_sync(sync: Sync | None) -> Sync | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from litestar import Router, delete, get, post
 
 from kelpie.contract import Keys, NewToken, NewUser, Token, User
+from kelpie.errors import InvalidFields, Issue
 from kelpie.server.auth import admins, managers, readers
 from kelpie.server.bodies import read
 from kelpie.server.openapi import Doc
@@ -37,6 +38,9 @@ async def create_user(request: Request) -> User:
 async def create_token(request: Request, user_id: str) -> Token:
     """Create a key (admin): the answer is the only time it is shown."""
     new = await read(request, NewToken)
+    if new.container_group_id is not None and new.scope != "worker":
+        message = 'Expected the scope "worker": only worker keys can be bound to a container group'
+        raise InvalidFields([Issue("invalid_value", message, ["body", "scope"])])
     return await access.create_key(services_of(request).store.database, user_id, new)
 
 

@@ -25,10 +25,13 @@ class Waiter:
         self._key = key
         self._woken = asyncio.Event()
         self.serial = 0
+        self._has_room = False
         self._woken_up_to = 0
 
     def __enter__(self) -> Self:
         self.serial = self._signals.add(self._key, self)
+        # Decided once, on arrival: who waits already is not sent away for a newcomer.
+        self._has_room = self._signals.has_room
         return self
 
     def __exit__(
@@ -38,6 +41,11 @@ class Waiter:
         if kind is not None:
             # Its client went away: the job it was woken for is somebody else's.
             self.pass_on()
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether this request may wait, or should be answered at once."""
+        return self._has_room and not self._signals.is_closed
 
     def wake(self, up_to: int) -> None:
         """Wake this waiter; waiters with a serial of `up_to` or more came after the cause."""
@@ -72,9 +80,14 @@ class Signals:
         self._closed = False
 
     @property
-    def is_full(self) -> bool:
-        """Whether a registered request should be answered at once instead of waiting."""
-        return self._closed or self._count > self._limit
+    def is_closed(self) -> bool:
+        """Whether nobody may wait any more."""
+        return self._closed
+
+    @property
+    def has_room(self) -> bool:
+        """Whether all who are registered may wait."""
+        return self._count <= self._limit
 
     def waiter(self, key: Key) -> Waiter:
         """Make a waiter for a key."""

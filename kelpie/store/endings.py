@@ -147,7 +147,7 @@ def _applies(
 
 def _ignored(transaction: Transaction, found: Found | None, speaker: Speaker, said: Outcome) -> Verdict:
     if found is not None:
-        events.record(
+        events.record_once(
             transaction, found.job_seq, "ignored-report", actor=speaker.actor, attempt=found.attempt,
             machine_id=speaker.machine_id, source=found.status, target=found.status, reason=said,
         )  # fmt: skip
@@ -282,6 +282,7 @@ def _interrupt(transaction: Transaction, found: Found, speaker: Speaker, ending:
 
 def _hold_off_after_short_attempt(transaction: Transaction, found: Found, speaker: Speaker) -> None:
     if found.started is None or transaction.wall - found.started >= SHORT_ATTEMPT_S * _MS:
+        machines.forgive(transaction, found.job_seq, speaker.machine_id)
         return
     times = machines.times_given_back(transaction, found.job_seq, speaker.machine_id) + 1
     delay_ms = _delay_ms(_spec(transaction, found.job_seq), times)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from kelpie.contract import Event, Events
 from kelpie.store.clock import iso
 from kelpie.store.database import Database
@@ -30,6 +32,19 @@ def record(
         """,
         (job_seq, transaction.wall, kind, actor, attempt, machine_id, source, target, reason),
     )
+
+
+def record_once(transaction: Transaction, job_seq: int, kind: str, **facts: Any) -> None:
+    """Write an event unless the job's newest one says the same: a confused worker may say it for ever."""
+    newest = transaction.one(
+        """
+        SELECT kind, machine_id, attempt, reason FROM events
+        WHERE job_seq = ? ORDER BY event_id DESC LIMIT 1
+        """,
+        (job_seq,),
+    )
+    if newest != (kind, facts["machine_id"], facts["attempt"], facts["reason"]):
+        record(transaction, job_seq, kind, **facts)
 
 
 async def events_of(database: Database, job_seq: int, *, created: int, submitted_by: str) -> Events:

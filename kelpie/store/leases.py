@@ -120,10 +120,16 @@ def _legacy_status(transaction: Transaction, found: Found | None, speaker: Speak
         # The original says 404, and its worker then loops for ever with the command running on.
         return JobStatus.CANCELED
     if found.status in FINAL:
-        return found.status
+        # An attempt that the server itself ended runs on until its worker hears the one word it heeds.
+        return JobStatus.CANCELED if _was_timed_out(transaction, found, speaker) else found.status
     if found.status is JobStatus.PENDING and _last_word_was_failed(transaction, found, speaker):
         return JobStatus.PENDING
     return JobStatus.CANCELED
+
+
+def _was_timed_out(transaction: Transaction, found: Found, speaker: Speaker) -> bool:
+    last = attempts.last_of_machine(transaction, found.job_seq, speaker.machine_id)
+    return last == (Outcome.FAILED, Reason.TIMEOUT)
 
 
 def _last_word_was_failed(transaction: Transaction, found: Found, speaker: Speaker) -> bool:

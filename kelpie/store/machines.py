@@ -78,6 +78,13 @@ def times_given_back(transaction: Transaction, job_seq: int, machine_id: str) ->
     return 0 if row is None else int(row[0])
 
 
+def forgive(transaction: Transaction, job_seq: int, machine_id: str) -> None:
+    """Forget that a machine gave a job back soon; a ban for a failure stays."""
+    transaction.run(
+        "DELETE FROM bans WHERE job_seq = ? AND machine_id = ? AND until IS NOT NULL", (job_seq, machine_id)
+    )
+
+
 def hold_off(transaction: Transaction, job_seq: int, machine_id: str, *, delay_ms: int, times: int) -> None:
     """Offer a job that was given back at once to other machines first (rule 5)."""
     transaction.run(

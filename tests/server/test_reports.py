@@ -182,3 +182,15 @@ async def test_the_group_in_a_report_is_not_compared(api: Api) -> None:
     answer = await api.report(job_id, "heartbeat", "m1", attempt=1, container_group_id="another")
 
     assert answer.body == {"status": "running"}
+
+
+async def test_a_confused_worker_does_not_fill_the_history(api: Api) -> None:
+    """The same report that does not apply is recorded once."""
+    job = (await api.post("/jobs", {"command": "true", "container_group_id": "g"})).body
+    await api.get("/work?machine_id=m&container_group_id=g&version=1")
+    for _ in range(3):
+        await api.post(f"/jobs/{job['id']}/completed", {"machine_id": "x", "container_group_id": "g"})
+
+    events = (await api.get(f"/jobs/{job['id']}/events")).body["events"]
+
+    assert [event["kind"] for event in events] == ["submitted", "claimed", "ignored-report"]

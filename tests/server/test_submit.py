@@ -106,6 +106,13 @@ async def test_unknown_fields_and_the_content_type_are_ignored(api: Api) -> None
     assert answer.body["id"] != "mine"
 
 
+async def test_a_job_with_dependencies_is_refused_rather_than_run_too_early(api: Api) -> None:
+    """What this version cannot keep it does not take."""
+    answer = await api.post("/jobs", _definition(after=["some-job"]))
+
+    assert (answer.status, answer.body["errors"][0]["path"]) == (400, ["body", "after"])
+
+
 async def test_prefixes_get_a_slash_unless_they_are_empty_or_a_file(api: Api) -> None:
     """A directory's prefix ends in one, wherever it was written."""
     rules = [{**RULE, "prefix": prefix} for prefix in ("a", "a/", "")] + [

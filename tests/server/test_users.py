@@ -46,7 +46,12 @@ async def test_a_key_for_an_unknown_user_is_not_made(admin: Api) -> None:
 
 @pytest.mark.parametrize(
     ("body", "name"),
-    [({"scope": "god"}, "scope"), ({"expires_in_s": 0}, "expires_in_s"), ({"org_name": 1}, "org_name")],
+    [
+        ({"scope": "god"}, "scope"),
+        ({"expires_in_s": 0}, "expires_in_s"),
+        ({"org_name": 1}, "org_name"),
+        ({"scope": "user", "container_group_id": "g"}, "scope"),
+    ],
 )
 async def test_a_wrong_key_request_is_refused_by_name(admin: Api, body: dict[str, Any], name: str) -> None:
     """Before the user is looked for."""

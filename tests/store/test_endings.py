@@ -37,6 +37,21 @@ HISTORIES = {
         interrupted a m1 1                      -> applied
         claim m1                                -> a 2
     """,
+    "holding off begins anew after an attempt that lasted": """
+        submit a retry_delay_s=10
+        claim m1                                -> a 1
+        interrupted a m1 1                      -> applied
+        advance 12
+        claim m1                                -> a 2
+        advance 29
+        heartbeat a m1 2                        -> running
+        advance 29
+        interrupted a m1 2                      -> applied
+        claim m1                                -> a 3
+        interrupted a m1 3                      -> applied
+        advance 12
+        claim m1                                -> a 4
+    """,
     "holding off does not lift a ban": """
         submit a max_failures=9 retry_delay_s=0
         claim m1                                -> a 1
@@ -230,6 +245,14 @@ HISTORIES = {
         completed a m1                          -> ignored
         failed a m1                             -> ignored
         counts a                                -> 1 failures 0 interruptions
+    """,
+    "a legacy worker that ran out of time and of tries is told to stop, too": """
+        submit a timeout_s=60 heartbeat_interval=100 max_failures=1
+        claim m1 version=                       -> a 1
+        advance 120
+        status a                                -> failed
+        heartbeat a m1                          -> canceled
+        heartbeat a m2                          -> failed
     """,
     "a worker that knows versions watches its own time limit": """
         submit a timeout_s=60 heartbeat_interval=1000
