@@ -105,7 +105,8 @@ async def test_closing_answers_everybody(signals: Signals) -> None:
 
         assert await one.wait(1)
         assert await other.wait(1)
-        assert signals.is_full
+        with signals.waiter(GROUP) as late:
+            assert not late.may_wait
 
 
 async def test_nobody_is_remembered_who_left(signals: Signals) -> None:
@@ -115,7 +116,8 @@ async def test_nobody_is_remembered_who_left(signals: Signals) -> None:
             signals.fire([Wake(GROUP)])
             waiter.pass_on()
 
-    assert not signals.is_full
+    with signals.waiter(GROUP) as waiter:
+        assert waiter.may_wait
     assert not signals._waiters  # noqa: SLF001 - a leak shows nowhere else
 
 
