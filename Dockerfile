@@ -13,7 +13,8 @@ RUN python -m venv /opt/kelpie && /opt/kelpie/bin/pip install --no-cache-dir .
 
 FROM python:3.11.14-slim-trixie AS server
 COPY --from=build /opt/kelpie /opt/kelpie
-RUN useradd --system --uid 10001 --no-create-home kelpie && install -d -o kelpie -g kelpie -m 0700 /data
+RUN useradd --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin kelpie \
+    && install -d -o kelpie -g kelpie -m 0700 /data
 USER kelpie
 WORKDIR /data
 VOLUME /data

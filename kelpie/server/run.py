@@ -212,7 +212,8 @@ def _show_key(key: str, config: ServerConfig) -> None:
     sys.stderr.write(
         f"\nThis database is new. Its admin key, shown only now:\n\n    {key}\n\n"
         f"Use it:  export KELPIE_API_KEY={key}\n"
-        f"Lost it? Make another with `kelpie admin --database {config.database} key create admin`.\n\n"
+        "Lost it? Make another with "
+        f"`kelpie admin --database {config.database} key create admin --scope admin`.\n\n"
     )
     sys.stderr.flush()
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import rich_click as click
 
 from kelpie.cli.text import tell
 from kelpie.errors import KelpieError
+
+_KILLED_BY = 128  # as a shell reports it
 
 
 @click.command()
@@ -24,6 +29,8 @@ def demo(*, keep: bool) -> None:
     from kelpie.cli.demo.stage import stage
     from kelpie.cli.demo.story import tell_story
 
+    # So that `finally` runs: a demo that is stopped cleans up as one that ended.
+    signal.signal(signal.SIGTERM, _leave)
     folder = Path(tempfile.mkdtemp(prefix="kelpie-demo-"))
     try:
         with stage(folder) as opened:
@@ -40,7 +47,9 @@ def demo(*, keep: bool) -> None:
             _remove(folder)
 
 
-def _remove(folder: Path) -> None:
-    import shutil
+def _leave(number: int, _frame: object) -> None:
+    sys.exit(_KILLED_BY + number)
 
+
+def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
