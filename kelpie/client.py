@@ -210,8 +210,7 @@ class Client:
             ) as response:
                 content = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            why = str(error) or type(error).__name__
-            raise Unreachable(f"The server at {self._url} cannot be reached: {why}.") from error
+            raise Unreachable(f"The server at {self._url} cannot be reached: {_cause(error)}.") from error
         if response.status >= _FIRST_ERROR_STATUS:
             raise _error(response.status, content)
         return content
@@ -226,6 +225,16 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes | None
     headers: dict[str, str]
     timeout_s: float
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return "it does not speak TLS there; is it http:// rather than https://?"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        if isinstance(error.os_error, ConnectionRefusedError):
+            return "the connection was refused, so no `kelpie serve` runs there"
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or type(error).__name__
 
 
 def _job_path(job_id: str, part: str = "") -> str:

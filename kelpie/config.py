@@ -22,6 +22,7 @@ from kelpie.errors import ConfigError
 LogLevel = Literal["debug", "info", "warning", "error"]
 Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Span = Annotated[float, Meta(ge=0, le=1_000_000_000)]
+Url = Annotated[str, Meta(pattern=r"^https?://[^/\s]+")]
 Millis = Annotated[int, Meta(ge=0, le=3_600_000)]
 
 
@@ -45,7 +46,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class WorkerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`kelpie worker`: the table `[worker]`, or the environment of a container."""
 
-    api_url: str = "http://127.0.0.1:8787"
+    api_url: Url = "http://127.0.0.1:8787"
     api_key: str | None = None
     machine_id: str | None = None
     container_group_id: str | None = None
@@ -67,7 +68,7 @@ class WorkerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class ClientConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `kelpie submit`, `jobs`, `show`, `wait` and `cancel` need: the table `[client]`."""
 
-    api_url: str = "http://127.0.0.1:8787"
+    api_url: Url = "http://127.0.0.1:8787"
     api_key: str | None = None
     container_group_id: str = "default"
 
@@ -199,8 +200,9 @@ def _from_environment(kind: type[Struct], environment: Mapping[str, str]) -> lis
     for field, hint in _fields(kind).items():
         for name in environment_names(kind, field):
             # An empty variable counts as absent: compose files set them for "not given".
-            if environment.get(name):
-                found.append((name, {field: _parse(environment[name], hint)}))
+            if environment.get(name, "").strip():
+                # A key read from a file ends in a newline more often than not.
+                found.append((name, {field: _parse(environment[name].strip(), hint)}))
                 break
     return found
 
@@ -231,6 +233,8 @@ def _decode_path(kind: type, value: Any) -> Any:
 
 
 def _expectation(hint: Any, error: msgspec.ValidationError) -> str:
+    if hint is Url:
+        return "expected a URL that begins with http:// or https://"
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     if choices:
         return "expected one of " + ", ".join(choices)

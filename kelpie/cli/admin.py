@@ -51,7 +51,7 @@ def init(ctx: click.Context) -> None:
     async def on_file(database: Database) -> str | None:
         return await bootstrap(database, ctx.obj.admin_key)
 
-    key = asyncio.run(_write(path, on_file, _already_served))
+    key = asyncio.run(_write(path, on_file, _already_served, may_create=True))
     if key is None:
         tell(f"Made {path}. The admin's key is the one in KELPIE_ADMIN_KEY (or admin_key in kelpie.toml).")
     else:
@@ -178,11 +178,13 @@ async def _write(
     path: Path,
     on_file: Callable[[Database], Awaitable[_Result]],
     by_api: Callable[[ServerAddress], Awaitable[_Result]],
+    *,
+    may_create: bool = False,
 ) -> _Result:
     from kelpie.store.administration import writing
     from kelpie.store.lock import ServerAddress
 
-    async with writing(path) as found:
+    async with writing(path, may_create=may_create) as found:
         if isinstance(found, ServerAddress):
             return await by_api(found)
         return await on_file(found)

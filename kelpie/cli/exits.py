@@ -77,6 +77,11 @@ def _sentence(error: BaseException) -> str:
         return "Interrupted."
     if isinstance(error, InvalidFields):
         return "\n  ".join(["Refused, because of:", *map(_wrong_field, error.issues)])
+    if isinstance(error, NotAllowed) and error.message == "Invalid API Key":
+        return (
+            "Invalid API Key: KELPIE_API_KEY is unknown to this server, was revoked or has expired."
+            " `kelpie admin key create` on the server's machine makes another."
+        )
     if isinstance(error, KelpieError):
         return error.message if error.message.endswith((".", "!", "?", "\n")) else f"{error.message}."
     if isinstance(error, OSError) and error.strerror:

@@ -32,7 +32,7 @@ LAZY: tuple[tuple[str, str, str, str], ...] = (
     (JOBS, "show", "kelpie.cli.show:show", "Show a job, its attempts, and why it is where it is."),
     (JOBS, "wait", "kelpie.cli.wait:wait", "Wait until jobs have ended."),
     (JOBS, "cancel", "kelpie.cli.jobs:cancel", "Cancel jobs."),
-    (ADMIN, "admin", "kelpie.cli.admin:admin", "Look after the server's database: users, keys, backups."),
+    (ADMIN, "admin", "kelpie.cli.admin:admin", "Look after the server's database: users and keys."),
 )
 """Panel, name, where the command lives, and its line in `kelpie --help`."""
 
@@ -132,8 +132,10 @@ def worker(ctx: click.Context, /, *, config: Path | None, **flags: str | None) -
     settings = worker_config(flags, file=config)
     import asyncio
 
+    from kelpie.cli.retries import log_retries
     from kelpie.worker.agent import run as run_worker
 
+    log_retries()
     # Plain asyncio, not uvloop: the worker relies on asyncio's child watcher for exit codes.
     ctx.exit(asyncio.run(run_worker(settings)))
 

@@ -6,14 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from kelpie.cli.text import tell
 from kelpie.config import client_config
 from kelpie.contract import MAX_PAGE
 from kelpie.errors import InvalidRequest, NotFound, Unauthorized
 
 if TYPE_CHECKING:
-    from stamina.instrumentation import RetryDetails
-
     from kelpie.client import Client
 
 PATIENCE_S = 5.0
@@ -40,12 +37,10 @@ async def connect(*, patience_s: float = PATIENCE_S) -> AsyncIterator[Client]:
     if not config.api_key:
         raise Unauthorized(_NO_KEY)
     # Imported here: aiohttp and stamina take longer to load than `kelpie submit --help` to answer.
-    from stamina.instrumentation import set_on_retry_hooks
-
+    from kelpie.cli.retries import tell_retries
     from kelpie.client import Client
 
-    # Without this stamina logs each retry to stdout, which is for data.
-    set_on_retry_hooks([_tell_first_retry])
+    tell_retries()
     async with Client(config.api_url, config.api_key, patience_s=patience_s) as client:
         yield client
 
@@ -63,8 +58,3 @@ async def resolve(client: Client, text: str, *, shortest: int = SHORTEST_PREFIX)
     if len(found) > 1:
         raise InvalidRequest(f"`{text}` could be any of these: " + ", ".join(found[:5]) + ".")
     return found[0]
-
-
-def _tell_first_retry(details: RetryDetails) -> None:
-    if details.retry_num == 1:
-        tell(f"{details.caused_by} Trying again.")

@@ -120,7 +120,7 @@ def _checkpoint(job: Job) -> str:
     stored = job.last_checkpoint
     if stored is None:
         return ""
-    held = f"{count(stored.files, 'file')}, {size(stored.bytes)}"
+    held = f"{count(stored.files, 'upload')}, {size(stored.bytes)}"
     return f"{stored.stored} ({span(seconds_between(stored.stored))} ago), {held}"
 
 

@@ -13,6 +13,7 @@ from kelpie.cli.exits import ExitCode
 from kelpie.cli.render import Form, output_options, percent, print_jobs
 from kelpie.cli.session import connect, resolve
 from kelpie.cli.text import one_line, tell
+from kelpie.cli.why import REASONS
 from kelpie.contract import Job
 from kelpie.lifecycle import FINAL, JobStatus
 
@@ -89,7 +90,7 @@ def _state(job: Job) -> tuple[str, ...]:
         return (job.status, f"attempt {job.attempt} on {job.machine_id}", percent(job))
     if job.status == JobStatus.PENDING and job.num_failures:
         return (job.status, f"failed {job.num_failures} of {job.max_failures} times")
-    return (job.status, job.reason or "")
+    return (job.status, REASONS.get(job.reason or "", job.reason or ""))
 
 
 def _state_line(job: Job) -> str:

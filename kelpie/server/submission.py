@@ -106,6 +106,8 @@ def _sync_issues(spec: JobSpec, path: _Path) -> Iterator[Issue]:
 def _path_problem(local_path: str) -> str | None:
     if not local_path.strip() or "\0" in local_path:
         return "Expected a path that is not empty and has no NUL characters"
+    if local_path.startswith("~"):
+        return f"Expected a path without ~, which no shell expands here, got {local_path!r}"
     normal = posixpath.normpath(local_path)
     if normal.lstrip("/") == "" or normal == ".":
         return f"Expected a directory of its own for this job, got {local_path!r}"

@@ -23,8 +23,10 @@ from kelpie.store.writer import Prelude
 
 
 @contextlib.asynccontextmanager
-async def writing(path: Path) -> AsyncIterator[Database | ServerAddress]:
+async def writing(path: Path, *, may_create: bool = False) -> AsyncIterator[Database | ServerAddress]:
     """Open the database to write, or find the server that has it open; raises StoreError."""
+    if not may_create:
+        _require(path)
     lock = Lock(path)
     if not lock.acquire():
         holder = lock.holder()
@@ -70,12 +72,17 @@ def is_initialised(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0 and bool(list_users(path))
 
 
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def _require(path: Path) -> None:
     if not path.exists():
         raise StoreError(
-            f"There is no database at {path}. Name it with --database, or make it: kelpie admin init"
+            f"There is no database at {path.absolute()}. Go to its directory, name it with "
+            "`kelpie admin --database PATH`, or make it: kelpie admin init"
         )
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    _require(path)
     try:
         with contextlib.closing(open_read_only(path)) as connection:
             yield connection

@@ -15,7 +15,8 @@ Request = tuple[bytes, str]
 
 def build(method: str, path: str, key: str, body: bytes = b"") -> bytes:
     """Make the bytes of one request."""
-    head = f"{method} {path} HTTP/1.1\r\nhost: bench\r\nx-kelpie-key: {key}\r\ncontent-length: {len(body)}\r\n\r\n"
+    headers = f"host: bench\r\nx-kelpie-key: {key}\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"{method} {path} HTTP/1.1\r\n{headers}"
     return head.encode() + body
 
 

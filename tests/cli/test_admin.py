@@ -124,7 +124,16 @@ async def test_a_mistake_gets_a_sentence(
     assert "Traceback" not in refused.err
 
 
-@pytest.mark.parametrize("command", [("user", "list"), ("key", "list"), ("key", "create", "admin")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("user", "list"),
+        ("user", "add", "bob"),
+        ("key", "list"),
+        ("key", "create", "admin"),
+        ("key", "revoke", "x"),
+    ],
+)
 async def test_without_a_database_the_command_says_how_to_make_one(
     alone: Kelpie, command: tuple[str, ...], tmp_path: Path
 ) -> None:

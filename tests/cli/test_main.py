@@ -81,12 +81,32 @@ async def test_without_a_key_the_person_is_told_where_keys_come_from(kelpie: Kel
 
 
 async def test_a_refused_key_is_not_allowed(kelpie: Kelpie) -> None:
-    """The server's 403 becomes exit code 4 and its sentence."""
+    """The server's 403 becomes exit code 4, and the sentence says what to do."""
     kelpie.environment["KELPIE_API_KEY"] = "another key entirely"
 
     result = await kelpie("jobs")
 
-    assert (result.code, result.err) == (4, "Invalid API Key.\n")
+    assert result.code == 4
+    assert "KELPIE_API_KEY is unknown to this server" in result.err
+    assert "kelpie admin key create" in result.err
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8787", "http://", "ftp://server"])
+async def test_a_url_that_is_none_is_refused_before_it_is_asked(kelpie: Kelpie, url: str) -> None:
+    """A missing scheme is the usual slip."""
+    kelpie.environment["KELPIE_API_URL"] = url
+
+    result = await kelpie("jobs")
+
+    assert result.code == 2
+    assert "KELPIE_API_URL: expected a URL that begins with http:// or https://" in result.err
+
+
+async def test_a_key_may_end_in_a_newline(kelpie: Kelpie) -> None:
+    """As one does that was read from a file."""
+    kelpie.environment["KELPIE_API_KEY"] += "\n"
+
+    assert (await kelpie("jobs")).code == 0
 
 
 async def test_a_server_that_is_not_there_is_unreachable(kelpie: Kelpie) -> None:

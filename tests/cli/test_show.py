@@ -109,7 +109,7 @@ async def test_progress_and_checkpoint_are_shown(kelpie: Kelpie, coordinator: Co
     result = await kelpie("show", job_id)
 
     assert "50%, step 5 of 10" in result.out
-    assert "3 files, 3.0 MiB" in result.out
+    assert "3 uploads, 3.0 MiB" in result.out
 
 
 async def test_a_failure_shows_the_end_of_its_log(kelpie: Kelpie, coordinator: Coordinator) -> None:
@@ -173,3 +173,16 @@ async def test_a_beginning_that_names_no_job_or_several_is_refused(
 
     assert (result.code, result.out) == (code, "")
     assert sentence in result.err
+
+
+async def test_a_job_that_failed_says_which_machines_will_not_get_it_again_soon(
+    kelpie: Kelpie, coordinator: Coordinator
+) -> None:
+    """Two idle workers and a pending job look like a fault unless it says why."""
+    job_id = coordinator.add(job_object(status="pending", attempt=2, num_failures=2, retry_delay_s=0))
+    failed = [attempt_object(number, outcome="failed", exit_code=3, reason="exit") for number in (1, 2)]
+    coordinator.attempts[job_id] = failed
+
+    result = await kelpie("show", job_id)
+
+    assert "other than machine-1 and machine-2, who failed it" in result.out

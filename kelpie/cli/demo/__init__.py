@@ -28,7 +28,9 @@ def demo(*, keep: bool) -> None:
     """
     from kelpie.cli.demo.stage import stage
     from kelpie.cli.demo.story import tell_story
+    from kelpie.cli.retries import tell_retries
 
+    tell_retries()
     # So that `finally` runs: a demo that is stopped cleans up as one that ended.
     signal.signal(signal.SIGTERM, _leave)
     folder = Path(tempfile.mkdtemp(prefix="kelpie-demo-"))

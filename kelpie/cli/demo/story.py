@@ -166,7 +166,7 @@ async def _sum_up(cast: _Cast, attempts: list[Attempt], step: int) -> None:
         click.echo(f"  s3://{BUCKET}/{found.key}  {found.size} bytes")
     click.echo(
         f"\nThe sum of steps 1 to {STEPS} is right although the machine vanished at step {step}: "
-        "nothing was lost, nothing was done twice from the start."
+        "only the work since that checkpoint was done again."
     )
 
 
