@@ -51,6 +51,8 @@ class Attempt:
     async def run(self) -> None:
         """Take the job from its claim to its report."""
         _log.info("claimed")
+        # Before the first heartbeat: what the job before said is not this one's.
+        self._progress.clear()
         await self._home.state.started(self._job.id, self._job.attempt)
         try:
             row = await self._live()
@@ -99,7 +101,6 @@ class Attempt:
             self._is_restored = await self._cargo.fetch()
 
     async def _run_command(self) -> None:
-        self._progress.clear()
         home = self._home
         command = Command(
             job=self._job,

@@ -59,6 +59,7 @@ class Lease:
         self.fence.shut()
         self.timeout_s = job.timeout_s
         self._now = asyncio.Event()
+        self._trouble = ""
 
     @property
     def is_legacy(self) -> bool:
@@ -134,6 +135,9 @@ class Lease:
         if answer.status == JobStatus.CANCELED:
             self._lose(Why.CANCELED)
             return False
+        if self._trouble:
+            _log.info("heartbeat_accepted_again", job_id=self._job.id)
+        self._trouble = ""
         self.deadline = own_deadline(sent_at, self._job.heartbeat_interval)
         if answer.timeout_s is not None:
             self.timeout_s = answer.timeout_s
@@ -142,7 +146,10 @@ class Lease:
         return True
 
     def _refused(self, error: KelpieError) -> None:
-        _log.warning("heartbeat_refused", job_id=self._job.id, why=error.message)
+        if error.message != self._trouble:
+            # Once per trouble: a server that is away for an hour is one fact, not a thousand.
+            _log.warning("heartbeat_not_accepted", job_id=self._job.id, why=error.message)
+        self._trouble = error.message
         if isinstance(error, LeaseLost):
             self._lose(
                 Why.CANCELED if error.job_status == JobStatus.CANCELED else Why.LEASE_LOST, error.message

@@ -40,3 +40,17 @@ async def test_progress_shows_while_the_job_runs_and_reaches_the_next_attempt(st
     before, after = (line.split(maxsplit=2)[2:] for line in stage.said("last"))
     assert before == []
     assert json.loads(after[0])["step"] == 400
+
+
+async def test_progress_of_one_job_is_not_shown_on_the_next(stage: Stage) -> None:
+    """Not even on one whose command cannot be started."""
+    stage.machine("a")
+    first = await stage.submit('echo 1.0 > "$KELPIE_PROGRESS_FILE"')
+    await stage.completed(first)
+    second = await stage.submit("true")
+    broken = await stage.submit(command="no-such-command", max_failures=1)
+    await stage.completed(second)
+
+    assert (await stage.ended(broken)).progress is None
+    assert (await stage.client.job(second.id)).progress is None
+    assert (await stage.client.job(first.id)).progress is not None

@@ -24,7 +24,7 @@ async def test_a_job_goes_on_when_the_server_is_killed_and_comes_back(own_stage:
     following = asyncio.create_task(stage.kelpie("wait", through.id))
     stage.server.kill()
     for machine in machines:
-        await machine.event("heartbeat_refused")
+        await machine.event("heartbeat_not_accepted")
     stage.release("early")
     ran_meanwhile = next(machine for machine in machines if machine.disk.joinpath("meanwhile").exists())
     await ran_meanwhile.event("report_not_answered")
