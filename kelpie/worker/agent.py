@@ -21,7 +21,10 @@ from kelpie.worker.clock import boottime
 from kelpie.worker.home import Home, Machine
 from kelpie.worker.machine import plain
 from kelpie.worker.notice import Notice
+from kelpie.worker.outcome import Why, row_of
 from kelpie.worker.race import pause, unless
+from kelpie.worker.recovery import recover
+from kelpie.worker.reports import Reporter, Used
 from kelpie.worker.state_file import StateFile
 
 WAIT_S = 25.0
@@ -33,6 +36,8 @@ DEFAULT_GROUP = "default"
 _THREADS = 64
 _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 15.0
+_YOUNG_POLL_S = 1.0
+_LAST_ANSWER_S = 0.25
 _log = structlog.get_logger(__name__)
 
 
@@ -66,6 +71,7 @@ async def _work(config: WorkerConfig, notice: Notice, state: StateFile) -> int:
     async with Client(config.api_url, config.api_key, patience_s=0) as client:
         home = Home(config=config, client=client, machine=machine, notice=notice, state=state)
         try:
+            await recover(home)
             return await Agent(home).run()
         finally:
             if home.depot is not None:
@@ -79,6 +85,7 @@ class Agent:
         self._home = home
         self._stopping = home.notice.no_more_claims
         self._trouble: str | None = None
+        self._asked_at = 0.0
 
     async def run(self) -> int:
         """Claim and attempt until told to stop, or until the server refuses this worker for good."""
@@ -103,21 +110,41 @@ class Agent:
 
     async def _next_job(self) -> Job | None:
         while not self._stopping.is_set():
-            asked_at = boottime()
-            job = await unless(self._stopping, self._claim())
+            begun_at = boottime()
+            job = await unless(self._stopping, self._claim(), self._last_answer_s)
+            if job is not None and self._stopping.is_set():
+                await self._give_back(job)
+                return None
             if job is not None:
                 return job
-            if boottime() - asked_at < WAIT_S / 2:
+            if boottime() - begun_at < WAIT_S / 2:
                 # The original server has no long poll: an empty answer comes at once.
                 await pause(self._stopping, self._home.config.idle_poll_s)
         return None
 
+    def _last_answer_s(self) -> float:
+        """How long an answer is still waited for once told to stop: it may hand out a job already.
+
+        A server that has a job answers at once, so a poll that is older hangs for want of one. Asking
+        again with the same claim id would be surer, but the original server hands out another job then.
+        """
+        return max(self._asked_at + _YOUNG_POLL_S - boottime(), _LAST_ANSWER_S)
+
+    async def _give_back(self, job: Job) -> None:
+        """Return a job that was handed out to a worker that had just been told to stop."""
+        notice = self._home.notice
+        why = notice.why if notice.leaving.is_set() else Why.DRAIN
+        _log.info("given_back", job_id=job.id, attempt=job.attempt, why=why)
+        reporter = Reporter(self._home.client, job, self._home.machine, notice)
+        await reporter.report(row_of(why, None), None, None, Used())
+
     async def _claim(self) -> Job | None:
-        """Ask until the server has answered; None: it has no job now."""
+        """Ask until the server has answered, or told to stop; None: it has no job now."""
         # The same id over all tries: if an answer was lost on the way, the next one hands out the same job.
         claim_id = str(uuid.uuid4())
         pause_s = _FIRST_PAUSE_S
-        while True:
+        while not self._stopping.is_set():
+            self._asked_at = boottime()
             try:
                 job = await self._home.client.claim(
                     self._home.machine.machine_id,
@@ -133,8 +160,9 @@ class Agent:
             else:
                 self._say_trouble(None)
                 return job
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            await pause(self._stopping, pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        return None
 
     def _say_trouble(self, why: str | None) -> None:
         """Say once that no job can be claimed, and once that it works again."""

@@ -58,7 +58,7 @@ class Attempt:
             row = await self._live()
             await self._report(row)
         finally:
-            await asyncio.to_thread(self._leave_nothing)
+            await self._leave_nothing()
 
     async def _live(self) -> Row:
         async with asyncio.TaskGroup() as group:
@@ -87,6 +87,7 @@ class Attempt:
             self._workspace = Workspace(plan, self._home.found, standard)
             # Not cut short when asked to stop: locks must not be taken behind our back.
             await asyncio.to_thread(self._workspace.open)
+            await self._home.state.occupied(self._job.id, self._workspace.occupied())
             await unless(self._ending.asked, self._fetch(plan))
         except DirectoryBusy as error:
             self._ending.ask(Why.DIRECTORY_BUSY, error.message)
@@ -109,6 +110,7 @@ class Attempt:
             lease=self._lease,
             notice=home.notice,
             tail=self._tail,
+            state=home.state,
         )
         try:
             self._exit = await command.run(self._progress, self._cargo, is_restored=self._is_restored)
@@ -160,7 +162,11 @@ class Attempt:
     def _news(self) -> tuple[Progress | None, Checkpoint | None]:
         return self._progress.read(), self._cargo.checkpoint if self._cargo else None
 
-    def _leave_nothing(self) -> None:
+    async def _leave_nothing(self) -> None:
         if self._workspace is not None:
-            self._workspace.empty()
-            self._workspace.close()
+            try:
+                await asyncio.to_thread(self._workspace.empty)
+                # Before the locks go: what comes into the directories later is not this job's.
+                await self._home.state.emptied(self._job.id)
+            finally:
+                await asyncio.to_thread(self._workspace.close)

@@ -21,6 +21,8 @@ from kelpie.worker.notice import Notice
 from kelpie.worker.outcome import Ending, Row, Why, row_of
 from kelpie.worker.progress import ProgressFile
 from kelpie.worker.race import pause, unless
+from kelpie.worker.remains import mark_of, origin_of
+from kelpie.worker.state_file import StateFile
 
 NOTICE_FOLLOWS_S = 2.0
 """A child that died as machines are shut down waits so long for the worker's own notice (rule 13)."""
@@ -33,10 +35,19 @@ class Command:
     """Runs a job's command from its start until nothing of it is left."""
 
     def __init__(
-        self, *, job: Job, config: WorkerConfig, ending: Ending, lease: Lease, notice: Notice, tail: Tail
+        self,
+        *,
+        job: Job,
+        config: WorkerConfig,
+        ending: Ending,
+        lease: Lease,
+        notice: Notice,
+        tail: Tail,
+        state: StateFile,
     ) -> None:
         self._job, self._config = job, config
         self._ending, self._lease, self._notice, self._tail = ending, lease, notice, tail
+        self._state = state
         self.why = Why.EXITED
         """Why it stopped; decided before the exit code is looked at."""
 
@@ -54,6 +65,7 @@ class Command:
                 self._ending.guarded(self._limit_time(child)),
             )
             tasks = [group.create_task(aide, name="beside the command") for aide in aides]
+            await self._state.spawned(self._job.id, origin_of(child.pid))
             ended = await self._attend(child)
             for task in tasks:
                 task.cancel()
@@ -99,9 +111,7 @@ class Command:
     def _environment(self, progress: ProgressFile, *, is_restored: bool) -> dict[str, str]:
         config, job = self._config, self._job
         kelpie = {
-            "KELPIE_JOB_ID": job.id,
-            "KELPIE_ATTEMPT": str(job.attempt),
-            "KELPIE_STATE_FILE": str(config.state_file.absolute()),
+            **mark_of(job.id, job.attempt, self._state.path),
             "KELPIE_PROGRESS_FILE": str(progress.path),
             "INPUT_DIR": str(config.input_dir.absolute()),
             "OUTPUT_DIR": str(config.output_dir.absolute()),

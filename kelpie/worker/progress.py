@@ -26,8 +26,12 @@ class ProgressFile:
 
     def clear(self) -> None:
         """Forget what an earlier job wrote."""
-        self.path.unlink(missing_ok=True)
         self._last = None
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            # A job made a directory of it, say: that must not end the worker.
+            self._warn(str(error))
 
     def read(self) -> Progress | None:
         """The newest progress that made sense; None before the first."""

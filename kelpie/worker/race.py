@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Do `work`; cancel it when `event` is set first: None. What it raises is raised."""
+async def unless(
+    event: asyncio.Event, work: Coroutine[Any, Any, T], grace_s: Callable[[], float] = lambda: 0.0
+) -> T | None:
+    """Do `work`; cancel it when `event` is set first and `grace_s` is over: None. What it raises is raised.
+
+    `grace_s` is asked when the event is set.
+    """
     async with asyncio.TaskGroup() as group:
         waiting = group.create_task(event.wait(), name="waiting")
         working = group.create_task(_outcome(work), name="working")
         await asyncio.wait((waiting, working), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done() and (left_s := grace_s()) > 0:
+            await asyncio.wait((working,), timeout=left_s)
         waiting.cancel()
         working.cancel()
     if working.cancelled():

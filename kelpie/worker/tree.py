@@ -12,7 +12,7 @@ import asyncio
 import ctypes
 import os
 import signal
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +20,11 @@ import structlog
 
 REAP_EVERY_S = 2.0
 KILL_WITHIN_S = 10.0
-_KILL_STEP_S = 0.02
-_DEAD = frozenset({b"Z", b"X", b"x"})
+KILL_STEP_S = 0.02
+_STARTED = 19  # of what follows the name in /proc/<pid>/stat
+DEAD = frozenset({b"Z", b"X", b"x"})
+"""States, as /proc names them, in which a process runs no more."""
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,15 +45,62 @@ def die_with(worker: int) -> None:
         os._exit(1)
 
 
+class Process(NamedTuple):
+    """What /proc says of one process."""
+
+    pid: int
+    state: bytes
+    parent: int
+    group: int
+    session: int
+    started: int
+    """Clock ticks from boot to its start."""
+
+
+def processes() -> Iterator[Process]:
+    """Every process there is, zombies included."""
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            process = look(int(entry.name))
+            if process is not None:
+                yield process
+
+
+def look(pid: int) -> Process | None:
+    """One process; None when it has ended."""
+    try:
+        line = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The name in parentheses may hold anything, parentheses included.
+    fields = line.rpartition(b")")[2].split()
+    state, parent, group, session = fields[:4]
+    return Process(pid, state, int(parent), int(group), int(session), int(fields[_STARTED]))
+
+
+def kill(pid: int) -> bool:
+    """Kill one process; whether there was one that could be killed."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
 def descendants(root: int, spared: Collection[int] = ()) -> set[int]:
     """Every process below `root`, zombies included, save `spared` and what is below those."""
-    below: dict[int, list[int]] = {}
-    for process in _processes():
-        below.setdefault(process.parent, []).append(process.pid)
+    return below((root,), processes(), spared)
+
+
+def below(roots: Iterable[int], everybody: Iterable[Process], spared: Collection[int] = ()) -> set[int]:
+    """Whoever of `everybody` is below one of `roots`, save `spared` and what is below those."""
+    children_of: dict[int, list[int]] = {}
+    for process in everybody:
+        children_of.setdefault(process.parent, []).append(process.pid)
     found: set[int] = set()
-    todo = [root]
+    todo = list(roots)
     while todo:
-        children = [pid for pid in below.get(todo.pop(), ()) if pid not in spared and pid not in found]
+        children = [pid for pid in children_of.get(todo.pop(), ()) if pid not in spared and pid not in found]
         found.update(children)
         todo.extend(children)
     return found
@@ -58,19 +108,19 @@ def descendants(root: int, spared: Collection[int] = ()) -> set[int]:
 
 def has_living(group: int) -> bool:
     """Whether any process of the group `group` still runs."""
-    return any(process.group == group and process.state not in _DEAD for process in _processes())
+    return any(process.group == group and process.state not in DEAD for process in processes())
 
 
 async def kill_all(spared: Collection[int]) -> int:
     """Kill whatever is left below this process, however it hides; how many there were."""
     killed: set[int] = set()
     # Repeated, because a process may fork between the look and the kill.
-    for _ in range(int(KILL_WITHIN_S / _KILL_STEP_S)):
+    for _ in range(int(KILL_WITHIN_S / KILL_STEP_S)):
         left = descendants(os.getpid(), spared)
         if not left:
             return len(killed)
-        killed |= {pid for pid in left if not _reap(pid) and _kill(pid)}
-        await asyncio.sleep(_KILL_STEP_S)
+        killed |= {pid for pid in left if not _reap(pid) and kill(pid)}
+        await asyncio.sleep(KILL_STEP_S)
     _log.error("processes_left", pids=sorted(descendants(os.getpid(), spared)))
     return len(killed)
 
@@ -81,27 +131,6 @@ async def reap_orphans(spared: Collection[int]) -> None:
         await asyncio.sleep(REAP_EVERY_S)
         while (pid := _waitable()) is not None and pid not in spared:
             _reap(pid)
-
-
-class _Process(NamedTuple):
-    """What /proc says of one process."""
-
-    pid: int
-    state: bytes
-    parent: int
-    group: int
-
-
-def _processes() -> Iterator[_Process]:
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            try:
-                line = Path(entry.path, "stat").read_bytes()
-            except OSError:
-                continue  # it ended meanwhile
-            # The name in parentheses may hold anything, parentheses included.
-            state, parent, group = line.rpartition(b")")[2].split()[:3]
-            yield _Process(int(entry.name), state, int(parent), int(group))
 
 
 def _waitable() -> int | None:
@@ -117,11 +146,3 @@ def _reap(pid: int) -> bool:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
         return False
-
-
-def _kill(pid: int) -> bool:
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        return False
-    return True

@@ -13,6 +13,10 @@ from kelpie.worker.home import Found
 from kelpie.worker.locks import Locks
 from kelpie.worker.plan import Plan
 from kelpie.worker.refusals import DirectoryRefused
+from kelpie.worker.state_file import Occupied
+
+NOTED_ENTRIES = 10_000
+"""So many entries of others are noted for a recovery; the state file is written anew many times a job."""
 
 _log = structlog.get_logger(__name__)
 
@@ -43,6 +47,16 @@ class Workspace:
             self._look(file, [str(file)] if file.exists() else [])
         self._is_open = True
 
+    def occupied(self) -> list[Occupied]:
+        """What to note so that a worker that starts after this one's death can empty it."""
+        return [
+            *(
+                Occupied(path=str(path), kind="directory", found=self._noted(path))
+                for path in self._directories
+            ),
+            *(Occupied(path=str(path), kind="file", found=self._noted(path)) for path in self._files),
+        ]
+
     def empty(self) -> None:
         """Remove what the job left in its directories; never across devices or through links."""
         if not self._is_open:
@@ -56,6 +70,10 @@ class Workspace:
     def close(self) -> None:
         """Let other workers use the directories."""
         self._locks.release()
+
+    def _noted(self, path: Path) -> list[str] | None:
+        found = self._found.get(path, frozenset())
+        return sorted(found) if len(found) <= NOTED_ENTRIES else None
 
     def _look(self, path: Path, entries: list[str]) -> None:
         if path in self._found:

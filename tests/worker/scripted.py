@@ -51,6 +51,9 @@ class Coordinator:
         """Route → status that it answers with instead."""
         self.lost_to: str | None = None
         """The job's status once the attempt is not live any more."""
+        self.answering = asyncio.Event()
+        """Cleared, a job that was handed out is still on its way."""
+        self.answering.set()
         self._stirred = asyncio.Event()
 
     def submit(self, job: dict[str, Any]) -> None:
@@ -90,7 +93,9 @@ class Coordinator:
             return web.json_response({}, status=self.failing["work"])
         if not self.jobs and not self.is_legacy:
             await self._wait(float(request.query.get("wait", 0)))
-        return web.json_response([self.jobs.pop(0)] if self.jobs else [])
+        handed_out = [self.jobs.pop(0)] if self.jobs else []
+        await self.answering.wait()
+        return web.json_response(handed_out)
 
     async def _wait(self, seconds: float) -> None:
         self._stirred.clear()
@@ -136,6 +141,7 @@ async def coordinating(*, is_legacy: bool = False) -> AsyncIterator[Coordinator]
     try:
         yield coordinator
     finally:
+        coordinator.answering.set()
         coordinator.stir()
         await runner.cleanup()
 

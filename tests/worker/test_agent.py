@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.worker.scripted import Coordinator, eventually, python_job, working
 
 
@@ -96,6 +98,50 @@ async def test_an_idle_worker_leaves_at_once(coordinator: Coordinator, tmp_path:
         assert await worker.leave() == 0
     assert coordinator.claims[0]["wait"] == "25.0"
     assert not coordinator.reports
+
+
+@pytest.mark.parametrize(("signum", "reason"), [(signal.SIGTERM, "notice"), (signal.SIGINT, "drain")])
+async def test_a_job_handed_out_to_a_worker_that_was_just_told_to_stop_is_given_back(
+    coordinator: Coordinator, tmp_path: Path, signum: signal.Signals, reason: str
+) -> None:
+    """Its answer was on the way; otherwise the job would wait for a lease nobody holds."""
+    coordinator.answering.clear()
+    coordinator.submit(python_job("open('ran', 'w')"))
+    async with working(coordinator.url, tmp_path) as worker:
+        await eventually(lambda: coordinator.claims)
+        worker.process.send_signal(signum)
+        await eventually(lambda: worker.said("leaving") or worker.said("draining"))
+        coordinator.answering.set()
+        assert await worker.ended() == 0
+    reports = [(kind, report["attempt"], report["reason"]) for kind, report in coordinator.reports]
+    assert reports == [("interrupted", 1, reason)]
+    assert not (tmp_path / "ran").exists()
+    assert len(coordinator.claims) == 1
+
+
+async def test_a_worker_told_to_stop_while_the_server_is_away_asks_no_more(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    """Between two tries nothing is on its way that is worth waiting for."""
+    coordinator.failing["work"] = 503
+    async with working(coordinator.url, tmp_path) as worker:
+        await eventually(lambda: worker.said("no_answer"))
+        assert await worker.leave() == 0
+    assert not coordinator.reports
+
+
+async def test_progress_of_one_job_is_not_reported_for_the_next(
+    coordinator: Coordinator, tmp_path: Path
+) -> None:
+    """Not even on the heartbeat before its command starts."""
+    script = "import os; open(os.environ['KELPIE_PROGRESS_FILE'], 'w').write('0.9')"
+    coordinator.submit(python_job(script))
+    coordinator.submit(python_job("import time; time.sleep(600)", attempt=7))
+    async with working(coordinator.url, tmp_path):
+        await eventually(lambda: any(beat["attempt"] == 7 for beat in coordinator.heartbeats))
+    assert coordinator.reports_of("completed")[0]["progress"]["progress"] == 0.9
+    first = next(beat for beat in coordinator.heartbeats if beat["attempt"] == 7)
+    assert first["progress"] is None
 
 
 async def test_a_refused_key_ends_the_worker_with_one_sentence(
