@@ -70,12 +70,12 @@ class Outgoing:
 
     def __init__(self, *, allow_private: bool, resolver: AbstractResolver | None = None) -> None:
         self._allow_private = allow_private
-        self._resolver = resolver
+        self._resolver = resolver or _Resolver()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
-            resolver=self._resolver or _Resolver(),
+            resolver=self._resolver,
             socket_factory=self._socket,
             use_dns_cache=False,
             # A connection that is kept would outlive the check of its address.
@@ -97,6 +97,8 @@ class Outgoing:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+        # The session closes only a resolver that it made itself.
+        await self._resolver.close()
 
     async def post(self, url: str, content: bytes, headers: dict[str, str]) -> Answer:
         """POST once, following no redirect; raises NotSent when there is no answer within 10 s."""
