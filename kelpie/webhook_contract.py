@@ -24,8 +24,11 @@ class WebhookMessage(Struct, kw_only=True):
 class WebhookChoice(Struct, kw_only=True):
     """`PUT /users/me/webhook`: what `X-Kelpie-Key` carries, and the webhook of jobs that name none."""
 
-    # A header takes no control characters, and no text beyond ASCII that receivers agree on.
-    key: Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[!-~]([ -~]*[!-~])?$")] | None = None
+    # A header takes no control characters, and no text beyond ASCII that receivers agree on; `$` alone
+    # would let a last line break through.
+    key: (
+        Annotated[str, Meta(min_length=1, max_length=1024, pattern=r"^[!-~]([ -~]*[!-~])?$(?!\n)")] | None
+    ) = None
     url: NonEmpty | None = None
 
 

@@ -87,6 +87,24 @@ async def test_what_was_committed_is_delivered_after_a_kill(server: ServerProces
         await _until_delivered(api, 2)
 
 
+async def test_a_server_that_is_told_to_end_does_not_wait_for_receivers(server: ServerProcess) -> None:
+    """What they had not answered comes again after the start."""
+    account = server.new_account()
+    async with Receiver() as receiver, Api(server.url, account.key) as api:
+        receiver.is_open.clear()
+        await api.submit(webhook=receiver.url)
+        await api.claim("m1")
+        await receiver.wait_for(1)
+
+        assert await asyncio.to_thread(server.terminate) == 0
+        receiver.is_open.set()
+        await asyncio.to_thread(server.start)
+
+        await _until_delivered(api, 1)
+        assert receiver.said == ["running", "running"]
+    assert "Traceback" not in server.log.read_text()
+
+
 async def test_a_secret_is_made_on_first_use_and_stays(api: Api) -> None:
     """Whatever is chosen beside it."""
     first = (await api.get("/users/me/webhook")).body
@@ -106,6 +124,8 @@ async def test_a_secret_is_made_on_first_use_and_stays(api: Api) -> None:
     [
         ({"key": ""}, "key"),
         ({"key": "a\nb"}, "key"),
+        ({"key": "a\n"}, "key"),
+        ({"key": " a"}, "key"),
         ({"key": "\u00fc"}, "key"),
         ({"key": 3}, "key"),
         ({"url": "ftp://example.com"}, "url"),
