@@ -37,6 +37,7 @@ from kelpie.contract import (
     User,
 )
 from kelpie.errors import InvalidFields, Issue, KelpieError, Unreachable, error_from_wire
+from kelpie.webhook_contract import Deliveries, Delivery, WebhookChoice, WebhookSettings
 
 _Answer = TypeVar("_Answer")
 _CONNECT_S = 10.0
@@ -160,6 +161,26 @@ class Client:
     async def revoke_key(self, key_id: str) -> None:
         """Revoke a key at once; raises NotFound."""
         await self._call("DELETE", f"/keys/{quote(key_id, safe='')}", type(None))
+
+    # Webhooks
+
+    async def webhook(self) -> WebhookSettings:
+        """Fetch the secret that verifies signatures, and what was chosen; made on first use."""
+        return await self._call("GET", "/users/me/webhook", WebhookSettings)
+
+    async def choose_webhook(self, choice: WebhookChoice) -> WebhookSettings:
+        """Choose what `X-Kelpie-Key` carries, and the webhook of jobs that name none."""
+        return await self._call("PUT", "/users/me/webhook", WebhookSettings, body=choice)
+
+    async def deliveries(self, **filters: str | int | None) -> Deliveries:
+        """Fetch one page of webhook messages, newest first: `job_id`, `page`, `page_size`."""
+        return await self._call("GET", "/webhooks/deliveries", Deliveries, query=filters)
+
+    async def resend(self, delivery_id: str) -> Delivery:
+        """Send a webhook message once more, with the same id; raises NotFound."""
+        return await self._call(
+            "POST", f"/webhooks/deliveries/{quote(delivery_id, safe='')}/resend", Delivery
+        )
 
     async def _call(
         self,

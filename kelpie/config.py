@@ -41,6 +41,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_job_kib: Count = 1024
     min_free_disk_mib: Annotated[int, Meta(ge=0)] = 200
     behind_proxy: bool = False
+    webhook_allow_private: bool = False
 
 
 class WorkerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,6 +95,9 @@ _WORKER_NAMES: dict[str, tuple[str, ...]] = {
 
 TABLES: dict[str, type[Struct]] = {"worker": WorkerConfig, "client": ClientConfig}
 """The tables of kelpie.toml beside its top level, which is `ServerConfig`."""
+
+SERVER_TABLES = ("webhook",)
+"""Tables of the server's own: `[webhook] allow_private` is its setting `webhook_allow_private`."""
 
 _Config = TypeVar("_Config", bound=Struct)
 
@@ -166,7 +170,7 @@ def _from_file(
     path = named or Path("kelpie.toml")
     if named is None and not path.is_file():
         return []
-    content = _read_toml(path)
+    content = _flattened(_read_toml(path), path)
     _refuse_unknown(content, {*_fields(ServerConfig), *TABLES}, path, "")
     for name, other in TABLES.items():
         section = content.get(name, {})
@@ -176,6 +180,19 @@ def _from_file(
     mine = content.get(table, {}) if table else {k: v for k, v in content.items() if k not in TABLES}
     where = f"{path} [{table}]" if table else str(path)
     return [(f"{where} {name}", {name: value}) for name, value in mine.items() if name in _fields(kind)]
+
+
+def _flattened(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    flat = {name: value for name, value in content.items() if name not in SERVER_TABLES}
+    for table in SERVER_TABLES:
+        section = content.get(table, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"{path}: `{table}` must be a table: write [{table}] on a line of its own.")
+        start = f"{table}_"
+        known = {name.removeprefix(start) for name in _fields(ServerConfig) if name.startswith(start)}
+        _refuse_unknown(section, known, path, f"[{table}] ")
+        flat |= {start + name: value for name, value in section.items()}
+    return flat
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

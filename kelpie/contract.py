@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from kelpie.lifecycle import JobStatus, Outcome
 
@@ -25,6 +25,9 @@ Positive = Annotated[int, Meta(ge=1, le=_BIG)]
 Natural = Annotated[int, Meta(ge=0, le=_BIG)]
 Seconds = Annotated[float, Meta(ge=0, le=_BIG)]
 Scope = Literal["admin", "user", "worker", "read"]
+WebhookEvent = Literal["running", "completed", "failed", "interrupted", "canceled"]
+WEBHOOK_EVENTS: tuple[WebhookEvent, ...] = ("running", "completed", "failed")
+"""What a webhook hears of when its job does not say."""
 StopSignal = Literal["SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"]
 
 
@@ -84,6 +87,7 @@ class JobSpec(Struct, kw_only=True, omit_defaults=True):
     retry_delay_max_s: Seconds | None = None
     upload_patience_s: Seconds | None = None
     retry_rules: Annotated[list[RetryRule], Meta(max_length=100)] | None = None
+    webhook_events: Annotated[list[WebhookEvent], Meta(max_length=5)] | None = None
     stop_signal: StopSignal | None = None
     stop_grace_s: Seconds | None = None
 
@@ -145,6 +149,7 @@ class Job(Struct, kw_only=True):
     retry_delay_max_s: float = 300.0
     upload_patience_s: float = 3600.0
     retry_rules: list[RetryRule] = []
+    webhook_events: list[WebhookEvent] = field(default_factory=lambda: list(WEBHOOK_EVENTS))
     stop_signal: StopSignal | None = None
     stop_grace_s: float = 30.0
     attempt: int = 0

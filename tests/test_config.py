@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from kelpie.config import (
+    SERVER_TABLES,
     TABLES,
     ClientConfig,
     ServerConfig,
@@ -35,12 +36,22 @@ def uncommented() -> dict[str, object]:
     return tomllib.loads(text)
 
 
+def server_settings(content: dict[str, object]) -> set[str]:
+    """Name the settings of the server: its top level, and `table_key` for those in tables of its own."""
+    top = {name for name in content if name not in {*TABLES, *SERVER_TABLES}}
+    for table in SERVER_TABLES:
+        section = content[table]
+        assert isinstance(section, dict)
+        top |= {f"{table}_{name}" for name in section}
+    return top
+
+
 @pytest.mark.parametrize(("table", "kind"), KINDS)
 def test_the_example_shows_every_setting_and_no_other(table: str, kind: type[msgspec.Struct]) -> None:
     """A key that is not in the example cannot be found, one that is too many is refused."""
     content = uncommented()
-    shown = content[table] if table else {k: v for k, v in content.items() if k not in TABLES}
-    assert isinstance(shown, dict)
+    shown = content[table] if table else server_settings(content)
+    assert isinstance(shown, dict | set)
     assert set(shown) == set(kind.__struct_fields__)
 
 
@@ -100,6 +111,8 @@ def test_a_wrong_value_is_refused_with_its_name_and_what_was_expected(
         ("zzz = 1", "See kelpie.toml.example"),
         ("port = ", "is not valid TOML"),
         ("worker = 3", "`worker` must be a table"),
+        ("webhook = 3", "`webhook` must be a table"),
+        ("[webhook]\nallow_privat = true", "[webhook] `allow_privat` is not a setting. Did you mean"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(
@@ -110,6 +123,16 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(
     file.write_text(content)
     with pytest.raises(ConfigError, match=re.escape(hint)):
         server_config({}, file=file, environment={})
+
+
+def test_a_table_of_the_server_s_is_read_and_its_variable_wins(tmp_path: Path) -> None:
+    """`[webhook] allow_private` and KELPIE_WEBHOOK_ALLOW_PRIVATE are the same setting."""
+    file = tmp_path / "kelpie.toml"
+    file.write_text("[webhook]\nallow_private = true\n")
+
+    assert server_config({}, file=file, environment={}).webhook_allow_private
+    environment = {"KELPIE_WEBHOOK_ALLOW_PRIVATE": "false"}
+    assert not server_config({}, file=file, environment=environment).webhook_allow_private
 
 
 def test_a_missing_file_that_was_named_is_an_error() -> None:

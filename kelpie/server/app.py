@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from litestar import Litestar
 
 from kelpie.config import ServerConfig
-from kelpie.server import answers, docs, health, jobs, openapi, users, work
+from kelpie.server import answers, docs, health, jobs, openapi, users, webhooks, work
 from kelpie.server.auth import Gate
 from kelpie.server.services import Services
 from kelpie.server.shell import Shell
@@ -49,6 +49,7 @@ class Application:
                 jobs.router,
                 work.router,
                 users.router,
+                webhooks.router,
                 health.router,
                 openapi.router,
                 docs.router,

@@ -11,6 +11,7 @@ from msgspec import UNSET, structs
 
 from kelpie.contract import JobSpec, Sync, SyncRule
 from kelpie.errors import InvalidFields, InvalidRequest, Issue, TooLarge
+from kelpie.outgoing import url_problem
 from kelpie.patterns import compile_pattern
 from kelpie.server.answers import BatchRefused
 from kelpie.store.clock import iso
@@ -47,6 +48,9 @@ def check_batch(specs: Sequence[JobSpec], *, max_bytes: int) -> list[NewJob]:
 
 def _check(spec: JobSpec, path: _Path, max_bytes: int) -> NewJob:
     issues = [*_text_issues(spec, path), *_unsupported(spec, path), *_sync_issues(spec, path)]
+    problem = url_problem(spec.webhook or "")
+    if problem:
+        issues.append(Issue("invalid_string", problem, [*path, "webhook"]))
     run_at = _run_at(spec, path, issues)
     if issues:
         raise InvalidFields(issues)

@@ -10,7 +10,9 @@ import structlog
 from litestar import Litestar
 
 from kelpie.errors import KelpieError
+from kelpie.server.courier import deliver
 from kelpie.server.services import Services
+from kelpie.store.outbox import prune
 from kelpie.store.sweep import forget_idempotency_keys, sweep_once
 
 log = structlog.get_logger()
@@ -30,6 +32,8 @@ async def keep_up(app: Litestar, services: Services) -> None:
         group.create_task(
             _loop(_HOUSEKEEPING_EVERY_S, lambda: forget_idempotency_keys(database)), name="housekeeping"
         )
+        group.create_task(_loop(_HOUSEKEEPING_EVERY_S, lambda: prune(database)), name="prune-deliveries")
+        group.create_task(deliver(services), name="webhooks")
 
 
 async def watch_disk(app: Litestar, services: Services) -> None:

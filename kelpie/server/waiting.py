@@ -74,6 +74,7 @@ class Signals:
 
     def __init__(self, *, limit: int) -> None:
         self._waiters: dict[Key, dict[int, Waiter]] = {}
+        self._listeners: dict[Key, asyncio.Event] = {}
         self._limit = limit
         self._serial = 0
         self._count = 0
@@ -96,12 +97,19 @@ class Signals:
     def fire(self, wakes: Iterable[Wake]) -> None:
         """Wake as many waiters as there is reason to; a changed job wakes all of its own."""
         for wake in wakes:
+            listener = self._listeners.get(wake.key)
+            if listener is not None:
+                listener.set()
             waiters = self._waiters.get(wake.key)
             if not waiters:
                 continue
             count = len(waiters) if wake.key[0] == "job" else wake.count
             for _ in range(min(count, len(waiters))):
                 self.wake_one(wake.key, self._serial + 1)
+
+    def listen(self, key: Key, event: asyncio.Event) -> None:
+        """Set `event` at every wake for `key`: for a loop of the server's own, which takes nobody's room."""
+        self._listeners[key] = event
 
     def close(self) -> None:
         """Answer everybody: the server is going down."""

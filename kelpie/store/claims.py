@@ -7,7 +7,7 @@ from msgspec import Struct
 from kelpie.contract import Job
 from kelpie.errors import NotFound
 from kelpie.lifecycle import LEASE_INTERVALS, JobStatus
-from kelpie.store import events, machines
+from kelpie.store import events, machines, outbox
 from kelpie.store.access import Caller
 from kelpie.store.database import Database
 from kelpie.store.rows import JOB_COLUMNS, JOB_TABLES, STATE_COLUMNS, JobRow, decode_spec, job_from, job_of
@@ -139,6 +139,10 @@ def _open(transaction: Transaction, caller: Caller, request: Claim, taken: JobRo
     events.record(
         transaction, taken.job_seq, "claimed", actor=f"machine:{request.machine_id}", attempt=taken.attempt,
         machine_id=request.machine_id, source=JobStatus.PENDING, target=JobStatus.RUNNING,
+    )  # fmt: skip
+    outbox.record(
+        transaction, taken.job_seq, taken.webhook_events, "running",
+        machine_id=request.machine_id, attempt=taken.attempt,
     )  # fmt: skip
 
 

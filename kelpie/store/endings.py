@@ -14,7 +14,7 @@ from msgspec import Struct
 from kelpie.contract import Completion, Failure, Interruption, JobSpec, Usage
 from kelpie.errors import AlreadyFinal, NotFound
 from kelpie.lifecycle import NO_BAN, SHORT_ATTEMPT_S, JobStatus, Outcome, Reason, Standing, retry_delay_s
-from kelpie.store import attempts, events, machines
+from kelpie.store import attempts, events, machines, outbox
 from kelpie.store.access import Caller
 from kelpie.store.attempts import Ending
 from kelpie.store.database import Database
@@ -309,6 +309,10 @@ def _end(transaction: Transaction, found: Found, actor: str, ending: Ending, sta
     events.record(
         transaction, found.job_seq, ending.outcome, actor=actor, attempt=found.attempt,
         machine_id=found.machine_id, source=found.status, target=status, reason=ending.reason,
+    )  # fmt: skip
+    outbox.record_end(
+        transaction, found.job_seq, found.webhook_events, ending, source=found.status, target=status,
+        machine_id=found.machine_id or events.machine_of(actor), attempt=found.attempt,
     )  # fmt: skip
     transaction.wake(job_key(found.job_id))
     if status is JobStatus.PENDING:

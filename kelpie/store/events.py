@@ -10,6 +10,7 @@ from kelpie.store.database import Database
 from kelpie.store.transaction import Transaction
 
 SERVER = "server"
+MACHINE = "machine:"
 
 
 def record(
@@ -32,6 +33,11 @@ def record(
         """,
         (job_seq, transaction.wall, kind, actor, attempt, machine_id, source, target, reason),
     )
+
+
+def machine_of(actor: str) -> str | None:
+    """Name the machine that acted; None when it was somebody else."""
+    return actor.removeprefix(MACHINE) if actor.startswith(MACHINE) else None
 
 
 def record_once(transaction: Transaction, job_seq: int, kind: str, **facts: Any) -> None:

@@ -8,6 +8,7 @@ from kelpie.errors import LeaseLost, NotFound
 from kelpie.lifecycle import JobStatus, Outcome, Standing, standing
 from kelpie.store import attempts
 from kelpie.store.access import Caller
+from kelpie.store.events import MACHINE
 from kelpie.store.transaction import Row, Transaction
 
 
@@ -20,7 +21,7 @@ class Speaker(Struct, frozen=True, kw_only=True):
     @property
     def actor(self) -> str:
         """The name in events."""
-        return f"machine:{self.machine_id}"
+        return f"{MACHINE}{self.machine_id}"
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -35,12 +36,14 @@ class Found(Struct, frozen=True, kw_only=True):
     attempt: int
     machine_id: str | None
     started: int | None
+    webhook_events: int
     standing: Standing
 
 
 _COLUMNS = """
     SELECT jobs.job_seq, jobs.job_id, jobs.user_seq, jobs.group_seq, container_groups.container_group_id,
-        jobs.status, jobs.attempt, jobs.machine_id, jobs.started, newest.outcome, newest.machine_id
+        jobs.status, jobs.attempt, jobs.machine_id, jobs.started, jobs.webhook_events,
+        newest.outcome, newest.machine_id
     FROM jobs
     JOIN container_groups ON container_groups.group_seq = jobs.group_seq
     LEFT JOIN attempts AS newest ON newest.job_seq = jobs.job_seq AND newest.attempt = jobs.attempt
@@ -54,13 +57,13 @@ def look_up(transaction: Transaction, caller: Caller, job_id: str, speaker: Spea
     )
     if row is None or not caller.may_touch_group(row[4]):
         return None
-    outcome = None if row[9] is None else Outcome(row[9])
+    outcome = None if row[10] is None else Outcome(row[10])
     what = standing(
         JobStatus(row[5]),
         row[6],
         outcome,
         is_newest=speaker.attempt in {None, row[6]},
-        is_machine=row[10] == speaker.machine_id,
+        is_machine=row[11] == speaker.machine_id,
     )
     return _found(row, what)
 
@@ -97,8 +100,9 @@ def refusal(found: Found | None, speaker: Speaker) -> NotFound | LeaseLost:
 
 
 def _found(row: Row, what: Standing) -> Found:
-    job_seq, job_id, user_seq, group_seq, group, status, attempt, machine_id, started = row[:9]
+    job_seq, job_id, user_seq, group_seq, group, status, attempt, machine_id, started, wanted = row[:10]
     return Found(
         job_seq=job_seq, job_id=job_id, user_seq=user_seq, group_seq=group_seq, container_group_id=group,
-        status=JobStatus(status), attempt=attempt, machine_id=machine_id, started=started, standing=what,
+        status=JobStatus(status), attempt=attempt, machine_id=machine_id, started=started,
+        webhook_events=wanted, standing=what,
     )  # fmt: skip

@@ -40,13 +40,14 @@ class JobRow(Struct, frozen=True, gc=False):
     progress: str | None
     last_checkpoint: str | None
     reason: str | None
+    webhook_events: int
     definition: str
 
 
 STATE_COLUMNS = """
     job_seq, job_id, user_seq, status, priority, attempt, machine_id, timeout_s, max_failures,
     num_failures, num_interruptions, num_heartbeats, retries, created, started, completed, canceled,
-    failed, heartbeat, progress, last_checkpoint, reason
+    failed, heartbeat, progress, last_checkpoint, reason, webhook_events
 """
 """The columns of `jobs` in a `JobRow`, in its order."""
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from kelpie.contract import Job, JobSpec
 from kelpie.errors import IdempotencyMismatch
+from kelpie.store import outbox, webhooks
 from kelpie.store.access import Caller
 from kelpie.store.database import Database
 from kelpie.store.machines import group_seq_of
@@ -72,17 +73,19 @@ def _insert(transaction: Transaction, caller: Caller, jobs: Sequence[NewJob]) ->
         for group in {job.spec.container_group_id for job in jobs}
     }
     rows = [(_new_id(), job) for job in jobs]
+    has_default = webhooks.has_default(transaction, caller.user_seq)
     first = _next_seq(transaction)
     transaction.many(
         """
         INSERT INTO jobs (job_seq, job_id, user_seq, group_seq, priority, run_at, heartbeat_interval,
-            timeout_s, max_failures, max_interruptions, created)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+            timeout_s, max_failures, max_interruptions, webhook_events, created)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
         """,
         [
             (first + index, job_id, caller.user_seq, groups[job.spec.container_group_id], job.priority,
              job.run_at if job.run_at > transaction.wall else 0, job.heartbeat_interval, job.timeout_s,
-             job.max_failures, job.max_interruptions, transaction.wall)
+             job.max_failures, job.max_interruptions, outbox.wanted(job.spec, has_default=has_default),
+             transaction.wall)
             for index, (job_id, job) in enumerate(rows)
         ],
     )  # fmt: skip
@@ -106,7 +109,7 @@ def _fresh(job_seq: int, job_id: str, caller: Caller, job: NewJob, now: int) -> 
         attempt=0, machine_id=None, timeout_s=job.timeout_s, max_failures=job.max_failures,
         num_failures=0, num_interruptions=0, num_heartbeats=0, retries=0, created=now, started=None,
         completed=None, canceled=None, failed=None, heartbeat=None, progress=None,
-        last_checkpoint=None, reason=None, definition="",
+        last_checkpoint=None, reason=None, webhook_events=0, definition="",
     )  # fmt: skip
 
 

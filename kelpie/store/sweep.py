@@ -7,7 +7,7 @@ second, every claim once more before it looks for a job.
 from __future__ import annotations
 
 from kelpie.lifecycle import LEASE_INTERVALS, JobStatus, Outcome, Reason
-from kelpie.store import attempts, events
+from kelpie.store import attempts, events, outbox
 from kelpie.store.database import Database
 from kelpie.store.endings import INTERRUPTED, fail_overdue
 from kelpie.store.reports import find_by_seq
@@ -91,6 +91,9 @@ def move_lease_times(transaction: Transaction, by_ms: int) -> None:
         (by_ms, by_ms),
     )
     transaction.run("UPDATE polls SET polled = polled + ?", (by_ms,))
+    transaction.run(
+        "UPDATE webhook_deliveries SET next_try = next_try + ? WHERE next_try IS NOT NULL", (by_ms,)
+    )
 
 
 def _expire(transaction: Transaction) -> None:
@@ -100,16 +103,21 @@ def _expire(transaction: Transaction) -> None:
         WHERE job_seq IN (
             SELECT job_seq FROM jobs WHERE status = 'running' AND lease_expires <= :now LIMIT :few
         )
-        RETURNING job_seq, job_id, user_seq, group_seq, attempt, machine_id, status
+        RETURNING job_seq, job_id, user_seq, group_seq, attempt, machine_id, webhook_events, status
         """,
         {"now": transaction.now, "wall": transaction.wall, "few": _FEW},
     )
-    for job_seq, job_id, user_seq, group_seq, attempt, machine_id, status in lost:
+    for job_seq, job_id, user_seq, group_seq, attempt, machine_id, wanted, status in lost:
         reason = Reason.NO_PROGRESS if status == JobStatus.FAILED else None
-        attempts.close(transaction, job_seq, attempt, attempts.Ending(outcome=Outcome.LOST, reason=reason))
+        ending = attempts.Ending(outcome=Outcome.LOST, reason=reason)
+        attempts.close(transaction, job_seq, attempt, ending)
         events.record(
             transaction, job_seq, Outcome.LOST, actor=events.SERVER, attempt=attempt, machine_id=machine_id,
             source=JobStatus.RUNNING, target=status, reason=reason,
+        )  # fmt: skip
+        outbox.record_end(
+            transaction, job_seq, wanted, ending, source=JobStatus.RUNNING, target=JobStatus(status),
+            machine_id=machine_id, attempt=attempt,
         )  # fmt: skip
         transaction.wake(job_key(job_id))
         _wake_group(transaction, user_seq, group_seq)

@@ -8,6 +8,8 @@ from typing import Any
 
 Row = tuple[Any, ...]
 Parameters = Mapping[str, Any] | Sequence[Any]
+WEBHOOKS_KEY: tuple[object, ...] = ("webhooks",)
+"""What the courier waits for."""
 
 
 class Wake:

@@ -18,6 +18,8 @@ ROUTES = {
     ("post", "/jobs/{job_id}/interrupted"), ("get", "/work"), ("post", "/users"),
     ("post", "/users/{user_id}/token"), ("get", "/users/me"), ("get", "/keys"),
     ("delete", "/keys/{key_id}"), ("get", "/livez"), ("get", "/readyz"),
+    ("get", "/users/me/webhook"), ("put", "/users/me/webhook"), ("get", "/webhooks/deliveries"),
+    ("post", "/webhooks/deliveries/{delivery_id}/resend"),
 }  # fmt: skip
 
 

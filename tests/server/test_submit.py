@@ -15,8 +15,8 @@ KEYS = [
     "num_failures", "machine_id", "command", "arguments", "environment", "max_failures",
     "heartbeat_interval", "container_group_id", "webhook", "compression", "num_heartbeats", "sync",
     "name", "priority", "run_at", "labels", "timeout_s", "max_interruptions", "retry_delay_s",
-    "retry_delay_max_s", "upload_patience_s", "retry_rules", "stop_signal", "stop_grace_s", "attempt",
-    "num_interruptions", "retries", "progress", "last_checkpoint", "reason",
+    "retry_delay_max_s", "upload_patience_s", "retry_rules", "webhook_events", "stop_signal",
+    "stop_grace_s", "attempt", "num_interruptions", "retries", "progress", "last_checkpoint", "reason",
 ]  # fmt: skip
 LEGACY = [
     "input_bucket", "input_prefix", "checkpoint_bucket", "checkpoint_prefix", "output_bucket",
@@ -44,7 +44,8 @@ async def test_a_job_needs_only_a_command_and_a_group(api: Api) -> None:
         "container_group_id": GROUP, "webhook": None, "compression": False, "num_heartbeats": 0,
         "sync": None, "name": None, "priority": 0, "run_at": None, "labels": {}, "timeout_s": None,
         "max_interruptions": 20, "retry_delay_s": 5.0, "retry_delay_max_s": 300.0,
-        "upload_patience_s": 3600.0, "retry_rules": [], "stop_signal": None, "stop_grace_s": 30.0,
+        "upload_patience_s": 3600.0, "retry_rules": [],
+        "webhook_events": ["running", "completed", "failed"], "stop_signal": None, "stop_grace_s": 30.0,
         "attempt": 0, "num_interruptions": 0, "retries": 0, "progress": None, "last_checkpoint": None,
         "reason": None,
     }  # fmt: skip
@@ -74,7 +75,7 @@ async def test_everything_submitted_is_shown_again(api: Api) -> None:
         "name": "train", "priority": -5, "run_at": "2033-01-31T08:00:00.000Z", "labels": {"team": "a"},
         "timeout_s": 12.5, "max_interruptions": 0, "retry_delay_s": 0.0, "retry_delay_max_s": 1.0,
         "upload_patience_s": 2.0, "stop_signal": "SIGINT", "stop_grace_s": 3.0,
-        "retry_rules": [{"exit_codes": [137], "action": "retry"}],
+        "retry_rules": [{"exit_codes": [137], "action": "retry"}], "webhook_events": ["canceled"],
     }  # fmt: skip
 
     job = await api.submit(**given)

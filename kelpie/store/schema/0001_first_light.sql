@@ -75,6 +75,8 @@ CREATE TABLE jobs (
     progress TEXT,
     last_checkpoint TEXT,
     reason TEXT,
+    -- What the webhook wants to hear, as bits (store/outbox.py); 0 without a webhook.
+    webhook_events INTEGER NOT NULL DEFAULT 0,
     CHECK ((status = 'running') = (lease_expires IS NOT NULL)),
     CHECK (status <> 'running' OR (attempt > 0 AND machine_id IS NOT NULL))
 ) STRICT;
@@ -203,3 +205,42 @@ CREATE TABLE idempotency_keys (
 
 -- Upkeep: keys older than a day.
 CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created);
+
+-- How a user's webhooks are signed, and what the user chose for them.
+CREATE TABLE webhook_settings (
+    user_seq INTEGER PRIMARY KEY REFERENCES users ON DELETE CASCADE,
+    secret TEXT NOT NULL,
+    key TEXT,
+    url TEXT
+) STRICT;
+
+-- Webhook messages: written with the change they tell of, sent by the server's courier.
+CREATE TABLE webhook_deliveries (
+    delivery_seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    delivery_id TEXT NOT NULL UNIQUE,
+    user_seq INTEGER NOT NULL REFERENCES users ON DELETE CASCADE,
+    job_seq INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    url TEXT NOT NULL,
+    -- Host and port of the url: receivers take turns, so that a slow one delays nobody else.
+    origin TEXT NOT NULL,
+    body TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'given_up')),
+    tries INTEGER NOT NULL DEFAULT 0,
+    -- Lease clock. NULL while an earlier message of the same job is pending, and at the end.
+    next_try INTEGER,
+    last_try INTEGER,
+    answer_status INTEGER,
+    answer TEXT,
+    error TEXT,
+    CHECK (state = 'pending' OR next_try IS NULL)
+) STRICT;
+
+-- The order within a job, and its history.
+CREATE INDEX webhook_deliveries_by_job ON webhook_deliveries (job_seq);
+-- The courier: who is due, one receiver at a time.
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (origin, next_try) WHERE next_try IS NOT NULL;
+-- Listing a user's deliveries, newest first.
+CREATE INDEX webhook_deliveries_by_user ON webhook_deliveries (user_seq);
+-- Upkeep: deliveries to forget.
+CREATE INDEX webhook_deliveries_by_age ON webhook_deliveries (created) WHERE state <> 'pending';
