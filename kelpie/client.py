@@ -37,6 +37,7 @@ from kelpie.contract import (
     User,
 )
 from kelpie.errors import InvalidFields, Issue, KelpieError, Unreachable, error_from_wire
+from kelpie.overview import Explanation
 
 _Answer = TypeVar("_Answer")
 _CONNECT_S = 10.0
@@ -94,6 +95,10 @@ class Client:
     async def events(self, job_id: str) -> Events:
         """Fetch what happened to a job, oldest first; raises NotFound."""
         return await self._call("GET", _job_path(job_id, "events"), Events)
+
+    async def explain(self, job_id: str) -> Explanation:
+        """Ask why a job is where it is; raises NotFound, also from a server that lacks the route."""
+        return await self._call("GET", _job_path(job_id, "explain"), Explanation)
 
     async def cancel(self, job_id: str) -> Message:
         """Cancel a job; raises NotFound, or Conflict when it has ended otherwise."""

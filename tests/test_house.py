@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1] / "kelpie"
-BASE = {"contract", "lifecycle", "errors", "config", "patterns", "logs", "outgoing"}
+BASE = {"contract", "overview", "lifecycle", "errors", "config", "patterns", "logs", "outgoing"}
 # What each room may import of Kelpie, beside itself and the base.
 ROOMS: dict[str, set[str]] = {
     "store": set(),

@@ -30,6 +30,7 @@ LAZY: tuple[tuple[str, str, str, str], ...] = (
     (JOBS, "submit", "kelpie.cli.submit:submit", "Submit a command, or the jobs of a file."),
     (JOBS, "jobs", "kelpie.cli.jobs:jobs", "List your jobs, newest first."),
     (JOBS, "show", "kelpie.cli.show:show", "Show a job, its attempts, and why it is where it is."),
+    (JOBS, "explain", "kelpie.cli.explain:explain", "Say why a job is where it is."),
     (JOBS, "wait", "kelpie.cli.wait:wait", "Wait until jobs have ended."),
     (JOBS, "cancel", "kelpie.cli.jobs:cancel", "Cancel jobs."),
     (ADMIN, "admin", "kelpie.cli.admin:admin", "Look after the server's database: users and keys."),

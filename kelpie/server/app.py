@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from litestar import Litestar
 
 from kelpie.config import ServerConfig
-from kelpie.server import answers, docs, health, jobs, openapi, users, work
+from kelpie.server import answers, docs, explain, health, jobs, openapi, users, work
 from kelpie.server.auth import Gate
 from kelpie.server.services import Services
 from kelpie.server.shell import Shell
@@ -47,6 +47,7 @@ class Application:
         self.litestar = Litestar(
             route_handlers=[
                 jobs.router,
+                explain.router,
                 work.router,
                 users.router,
                 health.router,

@@ -42,6 +42,10 @@ class Store:
             return None
         return caller
 
+    def now_ms(self) -> int:
+        """Milliseconds of wall time; the lease clock differs by less than a second."""
+        return self._clock.wall_ms()
+
     def local_admin(self) -> Caller | None:
         """Make a caller of the local admin."""
         return admin_caller(self.database)

@@ -18,6 +18,7 @@ ROUTES = {
     ("post", "/jobs/{job_id}/interrupted"), ("get", "/work"), ("post", "/users"),
     ("post", "/users/{user_id}/token"), ("get", "/users/me"), ("get", "/keys"),
     ("delete", "/keys/{key_id}"), ("get", "/livez"), ("get", "/readyz"),
+    ("get", "/jobs/{job_id}/explain"),
 }  # fmt: skip
 
 
