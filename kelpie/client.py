@@ -37,7 +37,7 @@ from kelpie.contract import (
     User,
 )
 from kelpie.errors import InvalidFields, Issue, KelpieError, Unreachable, error_from_wire
-from kelpie.overview import Explanation
+from kelpie.overview import ContainerGroups, Explanation, LiftedBans, Machines
 
 _Answer = TypeVar("_Answer")
 _CONNECT_S = 10.0
@@ -141,6 +141,20 @@ class Client:
         """Wait up to `wait_s` for this attempt to stop being the live one."""
         query = {"attempt": attempt, "machine_id": machine_id, "wait": wait_s or None}
         return await self._call("GET", _job_path(job_id, "signal"), Signal, query=query, wait_s=wait_s)
+
+    # Groups and machines
+
+    async def container_groups(self, **query: int) -> ContainerGroups:
+        """Fetch one page of the caller's queues: `page`, `page_size`."""
+        return await self._call("GET", "/container-groups", ContainerGroups, query=query)
+
+    async def machines(self, **query: int) -> Machines:
+        """Fetch one page of the machines that poll: `page`, `page_size`."""
+        return await self._call("GET", "/machines", Machines, query=query)
+
+    async def lift_bans(self, machine_id: str) -> LiftedBans:
+        """Offer a machine the caller's jobs that it was banned from."""
+        return await self._call("DELETE", f"/machines/{quote(machine_id, safe='')}/bans", LiftedBans)
 
     # Users and keys
 

@@ -37,3 +37,63 @@ class Explanation(Struct, kw_only=True):
     status: JobStatus
     summary: str
     reasons: list[Why]
+
+
+class GroupWorker(Struct, kw_only=True):
+    """A machine that asked a group for work, and when it did last (noted once a minute)."""
+
+    machine_id: str
+    last_polled: str
+
+
+class ContainerGroup(Struct, kw_only=True):
+    """A queue: its jobs by state, how long the oldest waits, and its newest workers (at most 20)."""
+
+    container_group_id: str
+    user_id: str
+    jobs: dict[str, int]
+    oldest_pending: str | None
+    oldest_pending_s: float | None
+    num_workers: int
+    workers: list[GroupWorker]
+
+
+class ContainerGroups(Struct, kw_only=True):
+    """One page of container groups; `counted` is when their jobs were counted, some seconds ago at most."""
+
+    counted: str
+    container_groups: list[ContainerGroup]
+
+
+class HeldJob(Struct, kw_only=True):
+    """A job that a machine holds."""
+
+    job_id: str
+    container_group_id: str
+    attempt: int
+    heartbeat: str | None
+    lease_until: str
+
+
+class Machine(Struct, kw_only=True):
+    """A computer that asks for work; `version` is None for a legacy worker or one not heard since a start."""
+
+    machine_id: str
+    user_id: str
+    container_groups: list[str]
+    last_seen: str
+    version: str | None
+    jobs: list[HeldJob]
+    num_bans: int
+
+
+class Machines(Struct, kw_only=True):
+    """One page of machines, the one that was seen last first."""
+
+    machines: list[Machine]
+
+
+class LiftedBans(Struct, kw_only=True):
+    """How many jobs a machine is offered again."""
+
+    count: int

@@ -26,6 +26,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "sqlite_utils": ("store/",),
     "litestar": ("server/",),
     "uvicorn": ("server/",),
+    "prometheus_client": ("server/metrics.py",),
     "aiobotocore": ("sync/bucket.py", "scaling/ec2.py"),
     "botocore": ("sync/bucket.py", "scaling/ec2.py"),
     "watchfiles": ("sync/watch.py",),

@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from msgspec import Struct
 
 from kelpie.config import ServerConfig
+from kelpie.server.metrics import Metrics
 from kelpie.server.waiting import Signals
 from kelpie.store.access import Caller
 from kelpie.store.store import Store
@@ -22,6 +23,7 @@ class Services(Struct, frozen=True):
     config: ServerConfig
     store: Store
     signals: Signals
+    metrics: Metrics
 
 
 def services_of(request: Request) -> Services:

@@ -19,7 +19,7 @@ from kelpie.store.clock import iso
 from kelpie.store.database import Database
 
 POLLS_NOW_MS = 150_000
-"""A machine that polled within this time is taken to be there: a poll lasts up to 60 s, noted once a minute."""
+"""Who polled within this time is taken to be there: a poll lasts up to 60 s and is noted once a minute."""
 MOST_COUNTED = 1000
 """A place in the queue beyond this is "more than 1000"."""
 _MOST_MACHINES = 1000

@@ -30,6 +30,10 @@ def job_key(job_id: str) -> tuple[object, ...]:
     return ("job", job_id)
 
 
+LOST_KEY = ("lost",)
+"""Nobody waits for this: it tells whoever counts how many leases ran out."""
+
+
 class Transaction:
     """One write transaction, shared by the operations of a batch; each runs in a savepoint."""
 
