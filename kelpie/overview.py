@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from kelpie.contract import Progress
 from kelpie.lifecycle import JobStatus
 
 
@@ -97,3 +98,26 @@ class LiftedBans(Struct, kw_only=True):
     """How many jobs a machine is offered again."""
 
     count: int
+
+
+class FeedEvent(Struct, kw_only=True, rename={"source": "from", "target": "to"}):
+    """Something that happened to one of the caller's jobs: `status` on `GET /events`."""
+
+    id: int
+    at: str
+    job_id: str
+    container_group_id: str
+    kind: str
+    attempt: int
+    machine_id: str | None
+    source: str | None
+    target: str | None
+    reason: str | None
+
+
+class FeedProgress(Struct, kw_only=True):
+    """How far one of the caller's jobs is now: `progress` on `GET /events`."""
+
+    job_id: str
+    attempt: int
+    progress: Progress

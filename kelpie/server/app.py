@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable
 from litestar import Litestar
 
 from kelpie.config import ServerConfig
-from kelpie.server import answers, docs, explain, health, jobs, machines, openapi, users, work
+from kelpie.server import answers, docs, events, explain, health, jobs, machines, openapi, users, work
 from kelpie.server.auth import Gate
+from kelpie.server.following import Feed
 from kelpie.server.metrics import Metrics
 from kelpie.server.services import Services
 from kelpie.server.shell import Shell
@@ -45,12 +46,14 @@ class Application:
         self._clock = clock
         self.signals = Signals(limit=config.max_waiters)
         self.metrics = Metrics()
+        self.feed = Feed(limit=config.max_waiters)
         self.store: Store | None = None
         self._upkeep: asyncio.Task[None] | None = None
         self.litestar = Litestar(
             route_handlers=[
                 jobs.router,
                 explain.router,
+                events.router,
                 machines.router,
                 work.router,
                 users.router,
@@ -88,6 +91,7 @@ class Application:
     def _on_commit(self, wakes: list[Wake]) -> None:
         self.signals.fire(wakes)
         self.metrics.observe_wakes(wakes)
+        self.feed.tell(wakes)
 
     async def close(self) -> None:
         """Stop upkeep, finish waiting writes and close the database; after the last answer."""
@@ -102,7 +106,7 @@ class Application:
     async def _running(self, app: Litestar) -> AsyncIterator[None]:
         store = self.store or await self.open()
         self.asgi.gate = Gate(store, self._local_secret)
-        services = Services(self._config, store, self.signals, self.metrics)
+        services = Services(self._config, store, self.signals, self.metrics, self.feed)
         app.state.services = services
         self.asgi.services = services
         app.state.disk_is_full = False

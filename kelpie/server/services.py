@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from msgspec import Struct
 
 from kelpie.config import ServerConfig
+from kelpie.server.following import Feed
 from kelpie.server.metrics import Metrics
 from kelpie.server.waiting import Signals
 from kelpie.store.access import Caller
@@ -24,6 +25,7 @@ class Services(Struct, frozen=True):
     store: Store
     signals: Signals
     metrics: Metrics
+    feed: Feed
 
 
 def services_of(request: Request) -> Services:

@@ -17,7 +17,8 @@ ROUTES = {
     ("post", "/jobs/{job_id}/completed"), ("post", "/jobs/{job_id}/failed"),
     ("post", "/jobs/{job_id}/interrupted"), ("get", "/work"), ("post", "/users"),
     ("post", "/users/{user_id}/token"), ("get", "/users/me"), ("get", "/keys"),
-    ("delete", "/keys/{key_id}"), ("get", "/livez"), ("get", "/readyz"), ("get", "/metrics"),
+    ("delete", "/keys/{key_id}"), ("get", "/livez"), ("get", "/readyz"),
+    ("get", "/metrics"), ("get", "/events"),
     ("get", "/jobs/{job_id}/explain"), ("get", "/container-groups"), ("get", "/machines"),
     ("delete", "/machines/{machine_id}/bans"),
 }  # fmt: skip
