@@ -48,6 +48,7 @@ class Metrics:
         self._requests = Counter(
             "kelpie_requests", "Requests answered", ["method", "route", "status"], registry=registry
         )
+        self._by_route: dict[tuple[str, str, int], Counter] = {}
         self._waiters = Gauge("kelpie_waiters", "Requests that wait for something", registry=registry)
         self._wal = Gauge("kelpie_wal_bytes", "Size of the write-ahead log", registry=registry)
         self._jobs = Gauge("kelpie_jobs", "Jobs by state", ["user", "group", "status"], registry=registry)
@@ -71,7 +72,12 @@ class Metrics:
 
     def observe_request(self, scope: Any, status: int) -> None:
         """Count one answer by the template of its route."""
-        self._requests.labels(scope["method"], _route(scope), status).inc()
+        key = (scope["method"], _route(scope), status)
+        counter = self._by_route.get(key)
+        if counter is None:
+            # Looking a child up by its labels takes a lock and costs as much as counting.
+            counter = self._by_route[key] = self._requests.labels(*key)
+        counter.inc()
 
     async def render(self, store: Store, *, waiters: int) -> bytes:
         """Read the gauges and write everything down."""
