@@ -37,6 +37,7 @@ from kelpie.contract import (
     User,
 )
 from kelpie.errors import InvalidFields, Issue, KelpieError, Unreachable, error_from_wire
+from kelpie.overview import ContainerGroups, Explanation, LiftedBans, Machines
 from kelpie.webhook_contract import Deliveries, Delivery, WebhookChoice, WebhookSettings
 
 _Answer = TypeVar("_Answer")
@@ -96,6 +97,10 @@ class Client:
         """Fetch what happened to a job, oldest first; raises NotFound."""
         return await self._call("GET", _job_path(job_id, "events"), Events)
 
+    async def explain(self, job_id: str) -> Explanation:
+        """Ask why a job is where it is; raises NotFound, also from a server that lacks the route."""
+        return await self._call("GET", _job_path(job_id, "explain"), Explanation)
+
     async def cancel(self, job_id: str) -> Message:
         """Cancel a job; raises NotFound, or Conflict when it has ended otherwise."""
         return await self._call("DELETE", _job_path(job_id), Message)
@@ -137,6 +142,20 @@ class Client:
         """Wait up to `wait_s` for this attempt to stop being the live one."""
         query = {"attempt": attempt, "machine_id": machine_id, "wait": wait_s or None}
         return await self._call("GET", _job_path(job_id, "signal"), Signal, query=query, wait_s=wait_s)
+
+    # Groups and machines
+
+    async def container_groups(self, **query: int) -> ContainerGroups:
+        """Fetch one page of the caller's queues: `page`, `page_size`."""
+        return await self._call("GET", "/container-groups", ContainerGroups, query=query)
+
+    async def machines(self, **query: int) -> Machines:
+        """Fetch one page of the machines that poll: `page`, `page_size`."""
+        return await self._call("GET", "/machines", Machines, query=query)
+
+    async def lift_bans(self, machine_id: str) -> LiftedBans:
+        """Offer a machine the caller's jobs that it was banned from."""
+        return await self._call("DELETE", f"/machines/{quote(machine_id, safe='')}/bans", LiftedBans)
 
     # Users and keys
 

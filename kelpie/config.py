@@ -41,6 +41,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_job_kib: Count = 1024
     min_free_disk_mib: Annotated[int, Meta(ge=0)] = 200
     behind_proxy: bool = False
+    cors_origins: list[str] = []
+    failed_logins_per_minute: Count = 120
+    body_patience_s: Annotated[float, Meta(gt=0, le=86400)] = 30.0
     webhook_allow_private: bool = False
 
 

@@ -129,6 +129,28 @@ class IdempotencyMismatch(KelpieError):
     title = "Unprocessable Content"
 
 
+class RequestTimeout(KelpieError):
+    """The body of the request did not come in time."""
+
+    code = "request-timeout"
+    status = 408
+    title = "Request Timeout"
+    retryable = True
+
+
+class TooManyRequests(KelpieError):
+    """Too many failed logins; `retry_after_s` says when to try again."""
+
+    code = "too-many-requests"
+    status = 429
+    title = "Too Many Requests"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class Unavailable(KelpieError):
     """The server could not make the change durable; it did not happen."""
 
@@ -193,6 +215,8 @@ _WIRE_ERRORS: tuple[type[KelpieError], ...] = (
     AlreadyFinal,
     TooLarge,
     IdempotencyMismatch,
+    RequestTimeout,
+    TooManyRequests,
     Unavailable,
     StorageFull,
 )

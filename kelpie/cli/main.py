@@ -30,8 +30,11 @@ LAZY: tuple[tuple[str, str, str, str], ...] = (
     (JOBS, "submit", "kelpie.cli.submit:submit", "Submit a command, or the jobs of a file."),
     (JOBS, "jobs", "kelpie.cli.jobs:jobs", "List your jobs, newest first."),
     (JOBS, "show", "kelpie.cli.show:show", "Show a job, its attempts, and why it is where it is."),
+    (JOBS, "explain", "kelpie.cli.explain:explain", "Say why a job is where it is."),
     (JOBS, "wait", "kelpie.cli.wait:wait", "Wait until jobs have ended."),
     (JOBS, "cancel", "kelpie.cli.jobs:cancel", "Cancel jobs."),
+    (JOBS, "groups", "kelpie.cli.fleet:groups", "List your container groups and their jobs by state."),
+    (JOBS, "machines", "kelpie.cli.fleet:machines", "List the machines that poll, and what they hold."),
     (ADMIN, "admin", "kelpie.cli.admin:admin", "Look after the server's database: users and keys."),
 )
 """Panel, name, where the command lives, and its line in `kelpie --help`."""

@@ -24,10 +24,13 @@ from kelpie.cli.session import connect, resolve
 from kelpie.cli.text import count, log_lines, seconds_between, size, span, to_the_second
 from kelpie.cli.why import how_it_ended, why
 from kelpie.contract import Attempt, Job
-from kelpie.lifecycle import Outcome
+from kelpie.errors import NotFound
+from kelpie.lifecycle import JobStatus, Outcome
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from kelpie.client import Client
 
 _LOG_LINES = 10
 _BAD_OUTCOMES = {Outcome.FAILED: "red", Outcome.LOST: "yellow", Outcome.INTERRUPTED: "yellow"}
@@ -41,25 +44,37 @@ def show(*, job: str, output: Form, quiet: bool) -> None:
 
     ID is the job's id, or the first 4 or more characters of a recent one.
     """
-    found, attempts = asyncio.run(_fetch(job))
+    found, attempts, explained = asyncio.run(_fetch(job, is_told=output == "table" and not quiet))
     both = {"job": found, "attempts": attempts}
     form: Form = "name" if quiet else output
     if form == "table":
-        _print_story(found, attempts)
+        _print_story(found, attempts, explained or why(found, attempts))
     elif form == "name":
         print_lines([found.id])
     else:
         print_lines([as_json(both, indent=2 if form == "json" else 0)])
 
 
-async def _fetch(text: str) -> tuple[Job, list[Attempt]]:
+async def _fetch(text: str, *, is_told: bool) -> tuple[Job, list[Attempt], str]:
     async with connect() as client:
         job_id = await resolve(client, text)
-        return await client.job(job_id), (await client.attempts(job_id)).attempts
+        job = await client.job(job_id)
+        attempts = (await client.attempts(job_id)).attempts
+        explained = await _explained(client, job) if is_told and job.status == JobStatus.PENDING else ""
+        return job, attempts, explained
 
 
-def _print_story(job: Job, attempts: list[Attempt]) -> None:
-    print_rich(_facts(job, attempts))
+async def _explained(client: Client, job: Job) -> str:
+    """What the server says; nothing when it is older than the route, and `why` has to guess."""
+    try:
+        found = await client.explain(job.id)
+    except NotFound:
+        return ""
+    return found.summary if found.status == JobStatus.PENDING else ""
+
+
+def _print_story(job: Job, attempts: list[Attempt], because: str) -> None:
+    print_rich(_facts(job, because))
     if attempts:
         print_lines([""])
         print_rich(_attempts_table(attempts))
@@ -69,7 +84,7 @@ def _print_story(job: Job, attempts: list[Attempt]) -> None:
         print_lines(f"  {line}" for line in log_lines(last.log_tail, _LOG_LINES))
 
 
-def _facts(job: Job, attempts: list[Attempt]) -> Table:
+def _facts(job: Job, because: str) -> Table:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -77,7 +92,7 @@ def _facts(job: Job, attempts: list[Attempt]) -> Table:
     table.add_column(overflow="fold")
     table.add_row(cell("Job"), cell(job.id))
     table.add_row(cell("Status"), cell(job.status, STYLES[job.status]))
-    table.add_row(cell("Why"), cell(why(job, attempts), wrap=True))
+    table.add_row(cell("Why"), cell(because, wrap=True))
     for label, value in _details(job):
         table.add_row(cell(label), cell(value, wrap=True))
     return table

@@ -11,7 +11,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.handlers import BaseRouteHandler
 
-from kelpie.errors import InvalidFields, InvalidRequest, Issue, KelpieError, LeaseLost
+from kelpie.errors import InvalidFields, InvalidRequest, Issue, KelpieError, LeaseLost, RequestTimeout
 from kelpie.server.polling import ClientGone
 
 log = structlog.get_logger()
@@ -19,6 +19,7 @@ _NOT_FOUND = 404
 _METHOD_NOT_ALLOWED = 405
 _TOO_LARGE = 413
 _CLIENT_CLOSED = 499
+_PROBLEM = "application/problem+json"
 
 
 def body_of(error: KelpieError) -> dict[str, Any]:
@@ -63,10 +64,13 @@ def on_kelpie_error(request: Request[Any, Any, Any], error: KelpieError) -> Resp
     """Answer an error that was raised on purpose, in the shape of the route's family."""
     status = error.status or KelpieError.status
     # Absent when the framework refused the request before it had found a route.
+    headers = {"connection": "close"} if isinstance(error, RequestTimeout) else None
     handler: BaseRouteHandler | None = dict(request.scope).get("route_handler")  # type: ignore[assignment]
     if handler is not None and handler.opt.get("is_new"):
-        return Response(problem_of(error), status_code=status, media_type="application/problem+json")
-    return Response(body_of(error), status_code=status)
+        return Response(
+            problem_of(error), status_code=status, media_type="application/problem+json", headers=headers
+        )
+    return Response(body_of(error), status_code=status, headers=headers)
 
 
 def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:

@@ -9,8 +9,22 @@ from collections.abc import AsyncIterator, Callable
 from litestar import Litestar
 
 from kelpie.config import ServerConfig
-from kelpie.server import answers, docs, health, jobs, openapi, users, webhooks, work
+from kelpie.server import (
+    answers,
+    docs,
+    events,
+    explain,
+    health,
+    jobs,
+    machines,
+    openapi,
+    users,
+    webhooks,
+    work,
+)
 from kelpie.server.auth import Gate
+from kelpie.server.following import Feed
+from kelpie.server.metrics import Metrics
 from kelpie.server.services import Services
 from kelpie.server.shell import Shell
 from kelpie.server.upkeep import keep_up, watch_disk
@@ -19,6 +33,7 @@ from kelpie.store.access import bootstrap
 from kelpie.store.claims import Policy
 from kelpie.store.clock import Clock
 from kelpie.store.store import Store, open_store
+from kelpie.store.transaction import Wake
 
 _MS = 1000
 _MIB = 1 << 20
@@ -42,11 +57,16 @@ class Application:
         self._on_first_key = on_first_key
         self._clock = clock
         self.signals = Signals(limit=config.max_waiters)
+        self.metrics = Metrics()
+        self.feed = Feed(limit=config.max_waiters)
         self.store: Store | None = None
         self._upkeep: asyncio.Task[None] | None = None
         self.litestar = Litestar(
             route_handlers=[
                 jobs.router,
+                explain.router,
+                events.router,
+                machines.router,
                 work.router,
                 users.router,
                 webhooks.router,
@@ -60,7 +80,7 @@ class Application:
             lifespan=[self._running],
             logging_config=None,
         )
-        self.asgi = Shell(self.litestar, max_body_bytes=config.max_body_mib * _MIB)
+        self.asgi = Shell(self.litestar, config)
 
     async def open(self) -> Store:
         """Open the database, so that a fault is known before the port is; raises StoreError."""
@@ -71,14 +91,20 @@ class Application:
         self.store = await open_store(
             self._config.database,
             policy,
-            on_commit=self.signals.fire,
+            on_commit=self._on_commit,
             on_fatal=self._on_fatal,
             clock=self._clock,
         )
+        self.store.database.watch_batches(self.metrics.observe_batch)
         made = await bootstrap(self.store.database, self._config.admin_key)
         if made is not None:
             self._on_first_key(made)
         return self.store
+
+    def _on_commit(self, wakes: list[Wake]) -> None:
+        self.signals.fire(wakes)
+        self.metrics.observe_wakes(wakes)
+        self.feed.tell(wakes)
 
     async def close(self) -> None:
         """Stop upkeep, finish waiting writes and close the database; after the last answer."""
@@ -93,7 +119,7 @@ class Application:
     async def _running(self, app: Litestar) -> AsyncIterator[None]:
         store = self.store or await self.open()
         self.asgi.gate = Gate(store, self._local_secret)
-        services = Services(self._config, store, self.signals)
+        services = Services(self._config, store, self.signals, self.metrics, self.feed)
         app.state.services = services
         self.asgi.services = services
         app.state.disk_is_full = False

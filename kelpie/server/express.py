@@ -8,6 +8,7 @@ this module does not understand goes there and is refused there.
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,7 @@ from msgspec import Meta, Struct
 
 from kelpie.contract import MAX_WAIT_S, Completion, Heartbeat, HeartbeatAnswer, Job, Message
 from kelpie.errors import NotAllowed, TooLarge
+from kelpie.lifecycle import JobStatus
 from kelpie.server.bodies import decode
 from kelpie.server.polling import ClientGone, wait_for
 from kelpie.server.services import Services
@@ -74,7 +76,11 @@ async def next_job(services: Services, caller: Caller, receive: Receive, query: 
     store = services.store
 
     async def look() -> Job | None:
-        return await claim(store.database, caller, store.policy, store.polls, asked)
+        begun = time.perf_counter()
+        job = await claim(store.database, caller, store.policy, store.polls, asked)
+        if job is not None:
+            services.metrics.claim_seconds.observe(time.perf_counter() - begun)
+        return job
 
     key = group_key(caller.user_seq, group)
     job = await wait_for(services.signals, receive, key, look, query.wait)
@@ -86,7 +92,10 @@ async def renew(services: Services, caller: Caller, job_id: str, content: bytes)
     report = decode(content, Heartbeat)
     speaker = Speaker(machine_id=report.machine_id, attempt=report.attempt)
     sign = Sign(progress=report.progress, checkpoint=report.checkpoint)
-    return await heartbeat(services.store.database, caller, job_id, speaker, sign)
+    answer = await heartbeat(services.store.database, caller, job_id, speaker, sign)
+    if answer.status == JobStatus.RUNNING:
+        services.metrics.heartbeats.inc()
+    return answer
 
 
 async def finish(services: Services, caller: Caller, job_id: str, content: bytes) -> Message:

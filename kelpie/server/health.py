@@ -1,4 +1,4 @@
-"""Routes for whoever watches the server: is it alive, can it write."""
+"""Routes for whoever watches the server: is it alive, can it write, how much does it do."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from litestar import Response, Router, get
 from msgspec import Struct
 
 from kelpie import __version__
+from kelpie.errors import NotAllowed
 from kelpie.server.openapi import Doc
-from kelpie.server.services import Request, services_of
+from kelpie.server.services import Request, caller_of, services_of
 from kelpie.store.database import SQLITE_VERSION, sqlite_is_fixed
 from kelpie.store.sweep import sweep_once
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Health(Struct, kw_only=True):
@@ -51,4 +54,26 @@ def _health(status: str) -> Health:
     )
 
 
-router = Router("/", route_handlers=[livez, readyz], tags=["health"])
+async def _watchers(request: Request) -> None:
+    if caller_of(request).scope not in {"admin", "read"}:
+        raise NotAllowed("Metrics need a key with the scope `read` or `admin`.")
+
+
+@get(
+    "/metrics",
+    before_request=_watchers,
+    operation_id="get_Metrics",
+    summary="Metrics for Prometheus",
+    media_type="text/plain",
+    opt=Doc(is_new=True).opt(),
+)
+async def get_metrics(request: Request) -> Response[bytes]:
+    """Write the metrics of the whole server in the text format of Prometheus."""
+    services = services_of(request)
+    return Response(
+        await services.metrics.render(services.store, waiters=services.signals.count),
+        headers={"content-type": _METRICS_TYPE},
+    )
+
+
+router = Router("/", route_handlers=[livez, readyz, get_metrics], tags=["health"])

@@ -26,9 +26,11 @@ _DESCRIPTIONS = {
     401: "No key was presented",
     403: "The key is unknown, or its scope is too narrow",
     404: "It does not exist, or belongs to somebody else",
+    408: "The request body did not come in time",
     409: "The state of the job does not allow this",
     413: "Larger than this server accepts",
     422: "The Idempotency-Key came before with another body",
+    429: "Too many failed logins from this address",
     503: "The change could not be made durable and did not happen",
     507: "The server's disk is full",
 }

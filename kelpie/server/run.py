@@ -107,6 +107,7 @@ class _Server(uvicorn.Server):
         """Begin to shut down; a second time, do not wait for anybody."""
         self.force_exit = self.should_exit
         self._application.signals.close()
+        self._application.feed.close()
         self.should_exit = True
 
 

@@ -9,6 +9,8 @@ from litestar.datastructures import State
 from msgspec import Struct
 
 from kelpie.config import ServerConfig
+from kelpie.server.following import Feed
+from kelpie.server.metrics import Metrics
 from kelpie.server.waiting import Signals
 from kelpie.store.access import Caller
 from kelpie.store.store import Store
@@ -22,6 +24,8 @@ class Services(Struct, frozen=True):
     config: ServerConfig
     store: Store
     signals: Signals
+    metrics: Metrics
+    feed: Feed
 
 
 def services_of(request: Request) -> Services:

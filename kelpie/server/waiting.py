@@ -86,6 +86,11 @@ class Signals:
         return self._closed
 
     @property
+    def count(self) -> int:
+        """How many wait."""
+        return self._count
+
+    @property
     def has_room(self) -> bool:
         """Whether all who are registered may wait."""
         return self._count <= self._limit

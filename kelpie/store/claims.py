@@ -45,7 +45,7 @@ async def claim(
         if again is not None:
             return _read(transaction, again)
         group_seq = machines.group_seq_of(transaction, caller.user_seq, request.container_group_id)
-        polls.record(transaction, group_seq, request.machine_id)
+        polls.record(transaction, group_seq, request.machine_id, request.version)
         taken = _take(transaction, caller, policy, request, (_UNBANNED, group_seq))
         if taken is None:
             taken = _take(transaction, caller, policy, request, (_BANNED_ALONE, group_seq))

@@ -47,6 +47,10 @@ class Database:
         self._reader = open_read_only(path)
         self._lists = lists
 
+    def watch_batches(self, on_batch: Callable[[int, float], None]) -> None:
+        """Tell `on_batch` of every commit: how many operations, how many seconds."""
+        self._writer.on_batch = on_batch
+
     async def write(self, order: Order, function: Callable[[Transaction], _Result]) -> _Result:
         """Run `function` in the next batch; see `Writer.run`."""
         return await self._writer.run(order, function)

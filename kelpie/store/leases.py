@@ -12,7 +12,7 @@ from kelpie.store import attempts, events, machines
 from kelpie.store.access import Caller
 from kelpie.store.database import Database
 from kelpie.store.reports import Found, Speaker, look_up
-from kelpie.store.transaction import Transaction, job_key
+from kelpie.store.transaction import PROGRESS, Transaction, job_key
 from kelpie.store.writer import Order
 
 _MS = 1000
@@ -85,6 +85,8 @@ def _renew(
             "bound": caller.container_group_id,
         },
     )
+    if row is not None and sign.progress is not None:
+        transaction.wake((PROGRESS, caller.user_seq, job_id))
     return None if row is None else HeartbeatAnswer(status=JobStatus.RUNNING, timeout_s=row[0])
 
 

@@ -30,16 +30,25 @@ class Polls:
         # A poll that was not written must still count as recent for as long as bans ask.
         self._persist_ms = min(POLL_PERSIST_MS, ban_window_ms // 2)
         self._written: dict[tuple[int, str], int] = {}
+        self._seen: dict[tuple[int, str], tuple[int, str]] = {}
 
-    def record(self, transaction: Transaction, group_seq: int, machine_id: str) -> None:
+    def seen(self, group_seq: int, machine_id: str) -> tuple[int, str] | None:
+        """When a machine asked a group last since this server's start, and its version ("" when legacy)."""
+        return self._seen.get((group_seq, machine_id))
+
+    def record(
+        self, transaction: Transaction, group_seq: int, machine_id: str, version: str | None = None
+    ) -> None:
         """Remember that a machine asked a group for work."""
         key = (group_seq, machine_id)
+        self._seen[key] = (transaction.now, version or "")
         last = self._written.get(key)
         # A clock that was anchored anew may have moved back.
         if last is not None and last <= transaction.now < last + self._persist_ms:
             return
         if len(self._written) >= _MOST_REMEMBERED:
             self._written.clear()
+            self._seen.clear()
         self._written[key] = transaction.now
         transaction.run(
             """

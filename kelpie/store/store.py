@@ -13,6 +13,7 @@ from kelpie.store.database import Database, open_database
 from kelpie.store.lock import Lock
 from kelpie.store.machines import Polls
 from kelpie.store.sweep import extend_leases, greet, move_lease_times
+from kelpie.store.tally import Tally
 from kelpie.store.transaction import Wake
 from kelpie.store.writer import Prelude
 
@@ -26,6 +27,7 @@ class Store:
         self.database = database
         self.policy = policy
         self.polls = Polls(policy.ban_window_ms)
+        self.tally = Tally(database.path)
         self._clock = clock
         self._callers: dict[bytes, Caller] = {}
 
@@ -41,6 +43,10 @@ class Store:
         if caller.expires is not None and caller.expires <= self._clock.wall_ms():
             return None
         return caller
+
+    def now_ms(self) -> int:
+        """Milliseconds of wall time; the lease clock differs by less than a second."""
+        return self._clock.wall_ms()
 
     def local_admin(self) -> Caller | None:
         """Make a caller of the local admin."""

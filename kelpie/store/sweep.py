@@ -12,7 +12,7 @@ from kelpie.store.database import Database
 from kelpie.store.endings import INTERRUPTED, fail_overdue
 from kelpie.store.reports import find_by_seq
 from kelpie.store.submissions import DAY_MS
-from kelpie.store.transaction import Row, Transaction, group_key, job_key
+from kelpie.store.transaction import LOST_KEY, Row, Transaction, group_key, job_key
 from kelpie.store.writer import Order
 
 _MS = 1000
@@ -107,6 +107,8 @@ def _expire(transaction: Transaction) -> None:
         """,
         {"now": transaction.now, "wall": transaction.wall, "few": _FEW},
     )
+    if lost:
+        transaction.wake(LOST_KEY, len(lost))
     for job_seq, job_id, user_seq, group_seq, attempt, machine_id, wanted, status in lost:
         reason = Reason.NO_PROGRESS if status == JobStatus.FAILED else None
         ending = attempts.Ending(outcome=Outcome.LOST, reason=reason)

@@ -32,6 +32,12 @@ def job_key(job_id: str) -> tuple[object, ...]:
     return ("job", job_id)
 
 
+PROGRESS = "progress"
+"""First of the key of a job that said how far it is; its user and id follow."""
+LOST_KEY = ("lost",)
+"""Nobody waits for this: it tells whoever counts how many leases ran out."""
+
+
 class Transaction:
     """One write transaction, shared by the operations of a batch; each runs in a savepoint."""
 

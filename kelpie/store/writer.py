@@ -15,6 +15,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from enum import IntEnum
@@ -96,6 +97,8 @@ class Writer:
         self._last_batch_ms = clock.clock.boot_ms()
         self._away_since_ms: int | None = None
         self._drift_ms = 0
+        self.on_batch: Callable[[int, float], None] | None = None
+        """Told of every batch that changed something: its operations, and the seconds its commit took."""
         self._loop = asyncio.get_running_loop()
         self._commits: queue.SimpleQueue[list[_Operation] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._commit_batches, name="kelpie-commit", daemon=True)
@@ -155,13 +158,16 @@ class Writer:
     def _commit_batches(self) -> None:
         while (batch := self._commits.get()) is not None:
             error: sqlite3.Error | None = None
+            begun = time.perf_counter()
             try:
                 self._connection.execute("COMMIT")
             except sqlite3.Error as raised:
                 error = raised
-            self._loop.call_soon_threadsafe(self._finish, batch, error)
+            self._loop.call_soon_threadsafe(self._finish, batch, error, time.perf_counter() - begun)
 
-    def _finish(self, batch: list[_Operation], error: Exception | None) -> None:
+    def _finish(self, batch: list[_Operation], error: Exception | None, seconds: float | None = None) -> None:
+        if seconds is not None and self.on_batch is not None:
+            self.on_batch(len(batch), seconds)
         # The next turn, so that those who were just answered may join the next batch.
         self._loop.call_soon(self._start_batch)
         if error is None:

@@ -59,6 +59,7 @@ class Coordinator:
         self.url = ""
         self.states: dict[str, list[dict[str, Any]]] = {}
         self.attempts: dict[str, list[dict[str, Any]]] = {}
+        self.explanations: dict[str, dict[str, Any]] = {}
         self.refusal: tuple[int, dict[str, Any]] | None = None
         self.answers_lost = 0
         self.bodies: list[Any] = []
@@ -79,6 +80,7 @@ class Coordinator:
         app.router.add_get("/jobs", self._list)
         app.router.add_get("/jobs/{id}", self._get)
         app.router.add_get("/jobs/{id}/attempts", self._attempts)
+        app.router.add_get("/jobs/{id}/explain", self._explain)
         app.router.add_delete("/jobs/{id}", self._cancel)
         return app
 
@@ -122,6 +124,10 @@ class Coordinator:
 
     async def _attempts(self, request: web.Request) -> web.Response:
         return web.json_response({"attempts": self.attempts.get(request.match_info["id"], [])})
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        found = self.explanations.get(request.match_info["id"])
+        return _error(404, "Not Found", "Route Not Found") if found is None else web.json_response(found)
 
     async def _cancel(self, request: web.Request) -> web.Response:
         states = self.states.get(request.match_info["id"])

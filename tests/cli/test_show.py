@@ -145,7 +145,9 @@ async def test_a_full_id_never_lists(kelpie: Kelpie, coordinator: Coordinator) -
 
     await kelpie("show", job_id)
 
-    assert coordinator.requests == [f"GET /jobs/{job_id}", f"GET /jobs/{job_id}/attempts"]
+    assert coordinator.requests == [
+        f"GET /jobs/{job_id}", f"GET /jobs/{job_id}/attempts", f"GET /jobs/{job_id}/explain"
+    ]  # fmt: skip
 
 
 async def test_the_beginning_of_an_id_is_enough(kelpie: Kelpie, coordinator: Coordinator) -> None:
@@ -186,3 +188,21 @@ async def test_a_job_that_failed_says_which_machines_will_not_get_it_again_soon(
     result = await kelpie("show", job_id)
 
     assert "other than machine-1 and machine-2, who failed it" in result.out
+
+
+async def test_a_pending_job_is_explained_by_the_server_where_it_can(
+    kelpie: Kelpie, coordinator: Coordinator
+) -> None:
+    """`explain` and `show` say the same."""
+    job_id = coordinator.add(job_object())
+    reasons = [{"kind": "queue", "message": "is number 7 in the queue", "position": 7}]
+    coordinator.explanations[job_id] = {
+        "job_id": job_id, "status": "pending", "summary": "is number 7 in the queue", "reasons": reasons
+    }  # fmt: skip
+
+    shown, explained = await kelpie("show", job_id), await kelpie("explain", job_id)
+    kinds = await kelpie("explain", "-q", job_id)
+
+    assert "is number 7 in the queue" in shown.out
+    assert explained.out == f"{job_id} is pending:\n  is number 7 in the queue\n"
+    assert kinds.out == "queue\n"

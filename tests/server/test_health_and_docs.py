@@ -20,6 +20,9 @@ ROUTES = {
     ("delete", "/keys/{key_id}"), ("get", "/livez"), ("get", "/readyz"),
     ("get", "/users/me/webhook"), ("put", "/users/me/webhook"), ("get", "/webhooks/deliveries"),
     ("post", "/webhooks/deliveries/{delivery_id}/resend"),
+    ("get", "/metrics"), ("get", "/events"),
+    ("get", "/jobs/{job_id}/explain"), ("get", "/container-groups"), ("get", "/machines"),
+    ("delete", "/machines/{machine_id}/bans"),
 }  # fmt: skip
 
 
