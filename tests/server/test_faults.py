@@ -177,14 +177,14 @@ async def _submit_until_refused(api: Api) -> Answer:
 
 async def test_a_disk_that_is_nearly_full_still_takes_heartbeats_and_completions(small_disk: Path) -> None:
     """Only what is new is refused."""
-    with ServerProcess(small_disk, environment={"KELPIE_MIN_FREE_DISK_MIB": "1"}) as server:
+    with ServerProcess(small_disk, environment={"KELPIE_MIN_FREE_DISK_MIB": "2"}) as server:
         account = server.new_account()
         async with Api(server.url, account.key) as api:
             job = await api.submit()
             await api.claim("m1")
-    _fill(small_disk, leaving=_MIB - 4096)
-    with ServerProcess(small_disk, environment={"KELPIE_MIN_FREE_DISK_MIB": "1"}) as server:
-        async with Api(server.url, account.key) as api:
+            _fill(small_disk, leaving=_MIB)
+            while (await api.get("/readyz")).status == 200:
+                await asyncio.sleep(0.1)
             refused = await api.post("/jobs", {"command": "x", "container_group_id": "g"})
 
             assert refused.status == 507
