@@ -1,7 +1,4 @@
-"""Any history at all: the store against the model, and the rules that hold after every step.
-
-`KELPIE_TEST_EXAMPLES=2000` makes a long run; without it the histories are always the same.
-"""
+"""Any history at all, the store against the model; `KELPIE_TEST_EXAMPLES=2000` makes a long run."""
 
 from __future__ import annotations
 
@@ -127,7 +124,8 @@ class Histories(RuleBasedStateMachine):
     @rule(job=jobs, who=reporters, number=numbers, key=keys, reason=some.sampled_from(["exit", "upload"]))
     def failed(self, job: int, who: str, number: str, key: str, reason: str) -> None:
         facts = {"may_submit": key == "user", "bans": reason == "exit"}
-        self._say("failed", (job, who, number), key, f"reason={reason}", **facts)
+        machine = self._say("failed", (job, who, number), key, f"reason={reason}", **facts)
+        self.claim(machine, "", "1")
 
     @rule(job=jobs, who=reporters, number=numbers, key=keys)
     def interrupted(self, job: int, who: str, number: str, key: str) -> None:
@@ -167,9 +165,10 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def server_restarts(self) -> None:
         # A running server notices a jump of the wall clock within a second.
-        self.upkeep()
+        self._pass_time(1000)
         self._do("restart")
         self._model.greet()
+        self._pass_time(1500)
 
     @invariant()
     def store_and_model_agree(self) -> None:
@@ -228,16 +227,17 @@ class Histories(RuleBasedStateMachine):
             job_id: (state[job_id], failures[job_id]) for job_id in state
         }
 
-    def _say(self, verb: str, told: tuple[int, str, str], key: str, *words: str, **facts: bool) -> None:
+    def _say(self, verb: str, told: tuple[int, str, str], key: str, *words: str, **facts: bool) -> str:
         spoken = self._report(*told)
         if spoken is None:
-            return
+            return "m1"
         work, machine, attempt = spoken
         self._tick()
         answer = self._do(" ".join([verb, work.name, machine, str(attempt or ""), f"by={key}", *words]))
         known = None if key == "other" else work
         expected = getattr(self._model, verb)(known, machine, attempt, **facts)
         assert answer == expected, f"{verb} {work.name} {machine} {attempt}"
+        return machine
 
     def _report(self, job: int, who: str, number: str) -> tuple[Work, str, int | None] | None:
         if not self._model.works:
