@@ -25,6 +25,8 @@ from kelpie.store.writer import Order, Prelude, Writer
 _Result = TypeVar("_Result")
 _CACHE_KIB = 64 * 1024
 _STATEMENTS = 512
+_CHECKED_BYTES = 256 << 20
+"""Files up to this size are read through at every start, in well under a second per 100 MB."""
 SQLITE_VERSION = sqlite3.sqlite_version
 _FIXED = ((3, 44, 6), (3, 45, 0)), ((3, 50, 7), (3, 51, 0)), ((3, 51, 3), (99, 0, 0))
 
@@ -123,11 +125,21 @@ def _open_for_writing(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
         connection.execute("PRAGMA busy_timeout = 5000")
+        _refuse_damaged(connection, path)
         migrate(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _refuse_damaged(connection: sqlite3.Connection, path: Path) -> None:
+    # Better now than in the middle of a fleet's work. Larger files are left to `kelpie admin check`.
+    if path.stat().st_size > _CHECKED_BYTES:
+        return
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
@@ -144,7 +156,7 @@ def _read_only_uri(path: Path) -> str:
 
 
 def _advice(path: Path, error: sqlite3.Error) -> str:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
         return (
             f"{path} is not a Kelpie database or is damaged ({error}). "

@@ -92,7 +92,7 @@ async def give_back(
 
     def operation(transaction: Transaction) -> Verdict:
         found = look_up(transaction, caller, job_id, speaker)
-        outside = found is not None and found.standing is Standing.OUTSIDE
+        outside = found is not None and found.standing is Standing.OUTSIDE and speaker.attempt is None
         if outside or not _applies(transaction, caller, found, speaker, Outcome.INTERRUPTED):
             return _ignored(transaction, found, speaker, Outcome.INTERRUPTED)
         if found is not None and not is_repeat(transaction, found, speaker, Outcome.INTERRUPTED):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import sqlite3
 import subprocess
@@ -110,6 +111,8 @@ async def _work_on(api: Api, machine: str, said: Acknowledged) -> None:
         if job is None:
             continue
         said.claimed.append((job["id"], job["attempt"], machine))
+        beat = await api.report(job["id"], "heartbeat", machine, attempt=job["attempt"])
+        assert beat.body == {"status": "running"}, beat
         answer = await api.report(job["id"], "completed", machine, attempt=job["attempt"])
         assert answer.status == 200
         said.completed.append(job["id"])
@@ -149,12 +152,15 @@ async def test_nothing_that_was_acknowledged_is_lost_when_the_server_is_killed(
     assert not set(said.claimed) - set(attempts)
     # Jobs are only ever lost to a lease of a minute, so each was handed out once.
     assert len({job_id for job_id, _, _ in attempts}) == len(attempts)
+    live = "SELECT job_seq FROM attempts WHERE outcome IS NULL"
+    running = "SELECT job_seq FROM jobs WHERE status = 'running'"
+    assert sorted(_rows(fresh_server.database, live)) == sorted(_rows(fresh_server.database, running))
     assert len(status) <= len(said.submitted) + said.unanswered
     assert _rows(fresh_server.database, "PRAGMA integrity_check") == [("ok",)]
 
 
 async def _traffic_until(end: Callable[[], Any], server: ServerProcess, key: str, said: Acknowledged) -> Any:
-    enough = len(said.completed) + 60
+    enough = len(said.completed) + random.randint(40, 90)
     async with Api(server.url, key) as api, asyncio.TaskGroup() as group:
         for _ in range(8):
             group.create_task(_until_cut_off(_submit_on(api, said), said))

@@ -116,6 +116,7 @@ HISTORIES = {
     "giving back needs a holder": """
         submit a
         interrupted a m1                        -> ignored
+        interrupted a m1 1                      -> lease-lost
         claim m1 version=                       -> a 1
         interrupted a m2                        -> ignored
         interrupted a m1                        -> applied

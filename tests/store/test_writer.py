@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -71,6 +72,44 @@ async def test_a_defect_in_an_operation_reaches_its_caller_only(world: World) ->
     )
 
     assert [type(answer) for answer in answers] == [ZeroDivisionError, str]
+
+
+class _SlowDisk:
+    """A connection whose COMMIT waits until it is let through."""
+
+    def __init__(self, connection: Any) -> None:
+        self._real = connection
+        self.reached, self.goes_on = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def execute(self, sql: str, *parameters: Any) -> Any:
+        """Run a statement."""
+        if sql == "COMMIT":
+            self.reached.set()
+            self.goes_on.wait(5)
+        return self._real.execute(sql, *parameters)
+
+
+async def test_nobody_is_answered_before_the_commit_returned(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody is woken: a 2xx means that it is on disk."""
+    disk = _SlowDisk(_connection(world))
+    monkeypatch.setattr(world.store.database._writer, "_connection", disk)  # noqa: SLF001 - where the disk is
+    world.wakes.clear()
+    submitted = asyncio.create_task(world.do("submit a"))
+    await asyncio.to_thread(disk.reached.wait, 5)
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+    was_answered, was_woken = submitted.done(), bool(world.wakes)
+    disk.goes_on.set()
+
+    assert await submitted == "a"
+    assert (was_answered, was_woken) == (False, False)
+    assert world.wakes
 
 
 async def test_a_number_too_large_for_the_database_reaches_its_caller_only(world: World) -> None:
