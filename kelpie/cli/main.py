@@ -32,6 +32,7 @@ LAZY: tuple[tuple[str, str, str, str], ...] = (
     (JOBS, "show", "kelpie.cli.show:show", "Show a job, its attempts, and why it is where it is."),
     (JOBS, "wait", "kelpie.cli.wait:wait", "Wait until jobs have ended."),
     (JOBS, "cancel", "kelpie.cli.jobs:cancel", "Cancel jobs."),
+    (JOBS, "retry", "kelpie.cli.jobs:retry", "Retry jobs that failed or were canceled."),
     (ADMIN, "admin", "kelpie.cli.admin:admin", "Look after the server's database: users and keys."),
 )
 """Panel, name, where the command lives, and its line in `kelpie --help`."""

@@ -14,7 +14,7 @@ KEYS = [
     "id", "user_id", "status", "created", "started", "completed", "canceled", "failed", "heartbeat",
     "num_failures", "machine_id", "command", "arguments", "environment", "max_failures",
     "heartbeat_interval", "container_group_id", "webhook", "compression", "num_heartbeats", "sync",
-    "name", "priority", "run_at", "labels", "timeout_s", "max_interruptions", "retry_delay_s",
+    "name", "priority", "run_at", "after", "labels", "timeout_s", "max_interruptions", "retry_delay_s",
     "retry_delay_max_s", "upload_patience_s", "retry_rules", "stop_signal", "stop_grace_s", "attempt",
     "num_interruptions", "retries", "progress", "last_checkpoint", "reason",
 ]  # fmt: skip
@@ -104,13 +104,6 @@ async def test_unknown_fields_and_the_content_type_are_ignored(api: Api) -> None
     assert answer.status == 202
     assert answer.body["status"] == "pending"
     assert answer.body["id"] != "mine"
-
-
-async def test_a_job_with_dependencies_is_refused_rather_than_run_too_early(api: Api) -> None:
-    """What this version cannot keep it does not take."""
-    answer = await api.post("/jobs", _definition(after=["some-job"]))
-
-    assert (answer.status, answer.body["errors"][0]["path"]) == (400, ["body", "after"])
 
 
 async def test_prefixes_get_a_slash_unless_they_are_empty_or_a_file(api: Api) -> None:
