@@ -18,6 +18,9 @@ ROUTES = {
     ("post", "/jobs/{job_id}/interrupted"), ("get", "/work"), ("post", "/users"),
     ("post", "/users/{user_id}/token"), ("get", "/users/me"), ("get", "/keys"),
     ("delete", "/keys/{key_id}"), ("get", "/livez"), ("get", "/readyz"),
+    ("patch", "/jobs/{job_id}"), ("delete", "/jobs"), ("delete", "/users"),
+    ("delete", "/jobs/container-groups/{container_group_id}"), ("post", "/jobs/{job_id}/retry"),
+    ("post", "/jobs/cancel"), ("post", "/jobs/retry"),
 }  # fmt: skip
 
 
