@@ -19,13 +19,17 @@ import stamina
 
 from kelpie.contract import (
     Attempts,
+    BulkAnswer,
+    BulkRequest,
     Completion,
+    Count,
     Events,
     Failure,
     Heartbeat,
     HeartbeatAnswer,
     Interruption,
     Job,
+    JobChange,
     JobPage,
     JobSpec,
     Keys,
@@ -85,8 +89,8 @@ class Client:
         """Fetch one job; raises NotFound."""
         return await self._call("GET", _job_path(job_id), Job)
 
-    async def jobs(self, **filters: str | int | bool | None) -> JobPage:
-        """Fetch one page: `status`, `container_group_id`, `page`, `page_size`, `asc`."""
+    async def jobs(self, **filters: str | int | bool | Sequence[str] | None) -> JobPage:
+        """Fetch one page; the filters are those of `GET /jobs`, `label` is a list of `key=value`."""
         return await self._call("GET", "/jobs", JobPage, query=filters)
 
     async def attempts(self, job_id: str) -> Attempts:
@@ -104,6 +108,28 @@ class Client:
     async def cancel(self, job_id: str) -> Message:
         """Cancel a job; raises NotFound, or Conflict when it has ended otherwise."""
         return await self._call("DELETE", _job_path(job_id), Message)
+
+    async def retry(self, job_id: str) -> Job:
+        """Make a failed or canceled job pending again; raises NotFound, or Conflict in another state."""
+        # Sent once: a repeat of one that was applied would be refused.
+        return await self._call("POST", _job_path(job_id, "retry"), Job, repeat=False)
+
+    async def change(self, job_id: str, change: JobChange) -> Job:
+        """Change a job that has not ended; raises NotFound or AlreadyFinal."""
+        return await self._call("PATCH", _job_path(job_id), Job, body=change)
+
+    async def cancel_jobs(self, which: BulkRequest) -> BulkAnswer:
+        """Cancel by filter what has not ended; `dry_run` only lists it."""
+        return await self._call("POST", "/jobs/cancel", BulkAnswer, body=which, repeat=which.dry_run)
+
+    async def retry_jobs(self, which: BulkRequest) -> BulkAnswer:
+        """Retry by filter what failed or was canceled; `dry_run` only lists it."""
+        return await self._call("POST", "/jobs/retry", BulkAnswer, body=which, repeat=which.dry_run)
+
+    async def purge_group(self, container_group_id: str) -> int:
+        """Remove a group's pending jobs and cancel its running ones; how many both were."""
+        path = f"/jobs/container-groups/{quote(container_group_id, safe='')}"
+        return (await self._call("DELETE", path, Count, repeat=False)).count
 
     # Work
 
@@ -216,7 +242,7 @@ class Client:
         request = _Request(
             method=method,
             url=self._url + path,
-            query={name: _text(value) for name, value in (query or {}).items() if value is not None},
+            query=[pair for name, value in (query or {}).items() for pair in _pairs(name, value)],
             payload=None if body is None else msgspec.json.encode(body),
             headers={"Content-Type": "application/json", **(headers or {})},
             timeout_s=wait_s + _ANSWER_S,
@@ -261,7 +287,7 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     url: str
-    query: dict[str, str]
+    query: list[tuple[str, str]]
     payload: bytes | None
     headers: dict[str, str]
     timeout_s: float
@@ -280,6 +306,12 @@ def _cause(error: Exception) -> str:
 def _job_path(job_id: str, part: str = "") -> str:
     path = f"/jobs/{quote(job_id, safe='')}"
     return f"{path}/{part}" if part else path
+
+
+def _pairs(name: str, value: Any) -> list[tuple[str, str]]:
+    if value is None:
+        return []
+    return [(name, _text(one)) for one in (value if isinstance(value, list | tuple) else [value])]
 
 
 def _text(value: Any) -> str:

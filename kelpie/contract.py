@@ -16,11 +16,13 @@ from kelpie.lifecycle import JobStatus, Outcome
 MAX_BATCH = 1000
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
+MAX_BULK = 10_000
 MAX_WAIT_S = 60.0
 MAX_LOG_TAIL = 1 << 20
 
 _BIG = 2_000_000_000  # keeps products of two fields inside 64 bits
 NonEmpty = Annotated[str, Meta(min_length=1, max_length=4096)]
+Labels = Annotated[dict[NonEmpty, str], Meta(max_length=100)]
 Positive = Annotated[int, Meta(ge=1, le=_BIG)]
 Natural = Annotated[int, Meta(ge=0, le=_BIG)]
 Seconds = Annotated[float, Meta(ge=0, le=_BIG)]
@@ -79,8 +81,8 @@ class JobSpec(Struct, kw_only=True, omit_defaults=True):
     name: Annotated[str, Meta(max_length=512)] | None = None
     priority: Annotated[int, Meta(ge=-_BIG, le=_BIG)] | None = None
     run_at: str | None = None
-    after: list[str] | None = None
-    labels: Annotated[dict[str, str], Meta(max_length=100)] | None = None
+    after: Annotated[list[str], Meta(max_length=1000)] | None = None
+    labels: Labels | None = None
     timeout_s: Annotated[float, Meta(gt=0, le=_BIG)] | None = None
     max_interruptions: Natural | None = None
     retry_delay_s: Seconds | None = None
@@ -142,6 +144,7 @@ class Job(Struct, kw_only=True):
     name: str | None = None
     priority: int = 0
     run_at: str | None = None
+    after: list[str] = []
     labels: dict[str, str] = {}
     timeout_s: float | None = None
     max_interruptions: int = 20
@@ -166,6 +169,40 @@ class JobPage(Struct, kw_only=True, rename={"count": "_count"}):
     count: int
     jobs: list[Job]
     next_cursor: str | None = None
+
+
+class JobChange(Struct, kw_only=True):
+    """`PATCH /jobs/{id}`: what is absent or null stays as it is; `labels` replaces them all."""
+
+    priority: Annotated[int, Meta(ge=-_BIG, le=_BIG)] | None = None
+    labels: Labels | None = None
+    max_failures: Positive | None = None
+    timeout_s: Annotated[float, Meta(gt=0, le=_BIG)] | None = None
+
+
+class BulkRequest(Struct, kw_only=True):
+    """`POST /jobs/cancel` and `POST /jobs/retry`: the jobs to which all of this applies."""
+
+    status: JobStatus | None = None
+    container_group_id: NonEmpty | None = None
+    labels: Labels | None = None
+    name: str | None = None
+    ids: Annotated[list[str], Meta(max_length=MAX_BULK)] | None = None
+    dry_run: bool = False
+
+
+class BulkAnswer(Struct, kw_only=True):
+    """Which jobs it was done to; `more`: there are others, so ask again."""
+
+    count: int
+    ids: list[str]
+    more: bool = False
+
+
+class Count(Struct, kw_only=True):
+    """How many jobs it was done to."""
+
+    count: int
 
 
 class Report(Struct, kw_only=True):

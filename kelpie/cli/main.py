@@ -33,6 +33,7 @@ LAZY: tuple[tuple[str, str, str, str], ...] = (
     (JOBS, "explain", "kelpie.cli.explain:explain", "Say why a job is where it is."),
     (JOBS, "wait", "kelpie.cli.wait:wait", "Wait until jobs have ended."),
     (JOBS, "cancel", "kelpie.cli.jobs:cancel", "Cancel jobs."),
+    (JOBS, "retry", "kelpie.cli.jobs:retry", "Retry jobs that failed or were canceled."),
     (JOBS, "groups", "kelpie.cli.fleet:groups", "List your container groups and their jobs by state."),
     (JOBS, "machines", "kelpie.cli.fleet:machines", "List the machines that poll, and what they hold."),
     (ADMIN, "admin", "kelpie.cli.admin:admin", "Look after the server's database: users and keys."),

@@ -37,6 +37,7 @@ from kelpie.contract import Job, JobSpec
 @click.option("--timeout", type=float, metavar="S", help="Most seconds one attempt may run.")
 @click.option("--label", type=pair, metavar=PAIR, multiple=True, help="For finding the job again.")
 @click.option("--run-at", metavar="TIME", help="Not before: 2026-01-31T18:00:00Z.")
+@click.option("--depends-on", metavar="ID", multiple=True, help="Not before this job is completed.")
 @click.option("--download", type=place, metavar=PLACE, multiple=True, help="Fetch before.")
 @click.option("--during", type=place, metavar=PLACE, multiple=True, help="Store while it runs.")
 @click.option("--after", type=place, metavar=PLACE, multiple=True, help="Store at the end.")
@@ -111,6 +112,10 @@ def _with_flags(job: Any, flags: dict[str, Any]) -> Any:
     merged.update((name, value) for name, value in given.items() if value is not None)
     _extend(merged, "environment", dict(flags["env"]))
     _extend(merged, "labels", dict(flags["label"]))
+    # In a file, and in the API, the field is called `after`; the flag of that name stores files.
+    there = merged.get("after") or []
+    if flags["depends_on"] and isinstance(there, list):
+        merged["after"] = [*there, *flags["depends_on"]]
     _add_sync(merged, flags)
     return merged
 

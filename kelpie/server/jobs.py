@@ -22,13 +22,17 @@ from kelpie.contract import (
 )
 from kelpie.errors import InvalidFields, Issue, StorageFull
 from kelpie.lifecycle import JobStatus
+from kelpie.server import manage
 from kelpie.server.auth import managers, readers
 from kelpie.server.bodies import decode
+from kelpie.server.listing import cursor_of, label_pairs, moment_ms
 from kelpie.server.openapi import Doc
 from kelpie.server.services import Request, caller_of, services_of
 from kelpie.server.submission import check_batch, check_one
 from kelpie.store import endings, jobs
-from kelpie.store.submissions import Idempotency, NewJob, Submitted, submit
+from kelpie.store.relations import NewJob
+from kelpie.store.selection import Selection
+from kelpie.store.submissions import Idempotency, Submitted, submit
 
 _KIB = 1024
 _REPLAYED = "Idempotent-Replayed"
@@ -43,7 +47,7 @@ _LAST_PAGE = 1 << 40  # keeps the offset inside 64 bits
     before_request=managers,
     operation_id="post_CreateJob",
     summary="Submit a job",
-    opt=Doc(body=JobSpec, errors=(400, 413, 422, 507)).opt(),
+    opt=Doc(body=JobSpec, errors=(400, 409, 413, 422, 507)).opt(),
 )
 async def submit_job(request: Request) -> Response[Job]:
     """Submit one job. An Idempotency-Key makes it safe to send the same request again."""
@@ -59,7 +63,7 @@ async def submit_job(request: Request) -> Response[Job]:
     before_request=managers,
     operation_id="post_BatchCreateJobs",
     summary="Submit up to 1000 jobs",
-    opt=Doc(body=list[JobSpec], errors=(400, 413, 422, 507)).opt(),
+    opt=Doc(body=list[JobSpec], errors=(400, 409, 413, 422, 507)).opt(),
 )
 async def submit_batch(request: Request) -> Response[list[Job]]:
     """Submit 1 to 1000 jobs in one transaction; the answer is in the order of the request."""
@@ -114,13 +118,25 @@ async def list_jobs(
     page_size: Annotated[int, Parameter(ge=1, le=MAX_PAGE)] = DEFAULT_PAGE,
     page: int = 1,
     asc: Annotated[str, Parameter(pattern="(?i)^(true|false)$", description="true or false")] = "false",
+    label: Annotated[list[str] | None, Parameter(description="key=value; repeat it for several")] = None,
+    name: str | None = None,
+    created_after: _Text = None,
+    created_before: _Text = None,
+    cursor: Annotated[str | None, Parameter(description="next_cursor of the page before")] = None,
 ) -> JobPage:
     """List the caller's jobs (an admin's view is everybody's), newest first unless `asc` is true."""
-    wanted = jobs.Filter(
-        status=status,
+    after = cursor_of(cursor)
+    wanted = Selection(
+        statuses=() if status is None else (status,),
         container_group_id=container_group_id,
-        page=min(max(page, 1), _LAST_PAGE),
-        page_size=page_size,
+        name=name,
+        labels=label_pairs(label),
+        created_after=moment_ms("created_after", created_after),
+        created_before=moment_ms("created_before", created_before),
+        cursor=after,
+        limit=page_size,
+        # A cursor says where to go on, so a page beside it says nothing.
+        offset=0 if after else (min(max(page, 1), _LAST_PAGE) - 1) * page_size,
         is_ascending=asc.lower() == "true",
     )
     found = await jobs.page(services_of(request).store.database, caller_of(request), wanted)
@@ -194,6 +210,7 @@ router = Router(
         cancel_job,
         list_attempts,
         list_events,
+        *manage.handlers,
     ],
     tags=["jobs"],
 )

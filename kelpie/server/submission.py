@@ -14,8 +14,9 @@ from kelpie.errors import InvalidFields, InvalidRequest, Issue, TooLarge
 from kelpie.outgoing import url_problem
 from kelpie.patterns import compile_pattern
 from kelpie.server.answers import BatchRefused
+from kelpie.server.names import refuse_wrong_names
 from kelpie.store.clock import iso
-from kelpie.store.submissions import NewJob
+from kelpie.store.relations import NewJob
 
 _MS = 1000
 _LEGACY = ("input", "checkpoint", "output")
@@ -30,6 +31,7 @@ _Path = list[str | int]
 
 def check_one(spec: JobSpec, *, max_bytes: int) -> NewJob:
     """Check a single submission; raises InvalidFields, InvalidRequest or TooLarge."""
+    refuse_wrong_names([spec.after], batch=False)
     return _check(spec, ["body"], max_bytes)
 
 
@@ -38,16 +40,17 @@ def check_batch(specs: Sequence[JobSpec], *, max_bytes: int) -> list[NewJob]:
     checked: list[NewJob] = []
     for index, spec in enumerate(specs):
         try:
-            checked.append(_check(spec, ["body", index], max_bytes))
+            checked.append(structs.replace(_check(spec, ["body", index], max_bytes), index=index))
         except InvalidFields:
             raise
         except InvalidRequest as error:
             raise BatchRefused(error.message, index=index) from error
+    refuse_wrong_names([spec.after for spec in specs], batch=True)
     return checked
 
 
 def _check(spec: JobSpec, path: _Path, max_bytes: int) -> NewJob:
-    issues = [*_text_issues(spec, path), *_unsupported(spec, path), *_sync_issues(spec, path)]
+    issues = [*_text_issues(spec, path), *_sync_issues(spec, path)]
     problem = url_problem(spec.webhook or "")
     if problem:
         issues.append(Issue("invalid_string", problem, [*path, "webhook"]))
@@ -81,12 +84,6 @@ def _text_issues(spec: JobSpec, path: _Path) -> Iterator[Issue]:
         if not name or "=" in name or "\0" in name or "\0" in value:
             message = "Expected a variable name without `=` and a value without NUL characters"
             yield Issue("invalid_string", message, [*path, "environment", name])
-
-
-def _unsupported(spec: JobSpec, path: _Path) -> Iterator[Issue]:
-    # Ignored, it would let the job run before what it needs.
-    if spec.after:
-        yield Issue("unsupported", "Expected none: this version has no dependencies yet", [*path, "after"])
 
 
 def _sync_issues(spec: JobSpec, path: _Path) -> Iterator[Issue]:

@@ -8,6 +8,7 @@ from kelpie.contract import Keys, NewToken, NewUser, Token, User
 from kelpie.errors import InvalidFields, Issue
 from kelpie.server.auth import admins, managers, readers
 from kelpie.server.bodies import read
+from kelpie.server.manage import delete_users
 from kelpie.server.openapi import Doc
 from kelpie.server.services import Request, caller_of, services_of
 from kelpie.store import access
@@ -77,5 +78,7 @@ async def revoke_key(request: Request, key_id: str) -> None:
 
 
 router = Router(
-    "/", route_handlers=[create_user, create_token, get_me, list_keys, revoke_key], tags=["users"]
+    "/",
+    route_handlers=[create_user, create_token, get_me, list_keys, revoke_key, delete_users],
+    tags=["users"],
 )

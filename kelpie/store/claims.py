@@ -60,6 +60,7 @@ async def claim(
 _UNBANNED = """
     SELECT job_seq FROM jobs AS candidate
     WHERE group_seq = :group_seq AND status = 'pending' AND not_before = 0 AND run_at = 0
+        AND waits_for = 0
         AND NOT EXISTS (
             SELECT 1 FROM bans WHERE bans.job_seq = candidate.job_seq AND bans.machine_id = :machine_id
                 AND (bans.until IS NULL OR bans.until > :now)
@@ -72,6 +73,7 @@ _UNBANNED = """
 _BANNED_ALONE = """
     SELECT job_seq FROM jobs AS candidate
     WHERE group_seq = :group_seq AND status = 'pending' AND not_before = 0 AND run_at = 0
+        AND waits_for = 0
         AND EXISTS (
             SELECT 1 FROM bans WHERE bans.job_seq = candidate.job_seq AND bans.machine_id = :machine_id
                 AND bans.until IS NULL AND bans.since <= :now - :ban_window_ms

@@ -14,7 +14,7 @@ from msgspec import Struct
 from kelpie.contract import Completion, Failure, Interruption, JobSpec, Usage
 from kelpie.errors import AlreadyFinal, NotFound
 from kelpie.lifecycle import NO_BAN, SHORT_ATTEMPT_S, JobStatus, Outcome, Reason, Standing, retry_delay_s
-from kelpie.store import attempts, events, machines, outbox
+from kelpie.store import attempts, dependencies, events, machines, outbox
 from kelpie.store.access import Caller
 from kelpie.store.attempts import Ending
 from kelpie.store.database import Database
@@ -113,9 +113,23 @@ async def cancel(database: Database, caller: Caller, job_id: str) -> None:
         if found.status in {JobStatus.COMPLETED, JobStatus.FAILED}:
             raise AlreadyFinal(f"Job already {found.status}")
         if found.status is not JobStatus.CANCELED:
-            _cancel(transaction, found, actor=f"user:{caller.username}")
+            cancel_found(transaction, found, actor=f"user:{caller.username}")
 
     await database.write(Order.REPORT, operation)
+
+
+def cancel_found(transaction: Transaction, found: Found, *, actor: str) -> None:
+    """Cancel a job that has not ended; its holder hears at once."""
+    _changed_one(
+        transaction.run(
+            """
+            UPDATE jobs SET status = 'canceled', canceled = :wall, heartbeat = :wall, lease_expires = NULL
+            WHERE job_seq = :job_seq AND attempt = :attempt AND status = :expected
+            """,
+            _expecting(found, transaction),
+        )
+    )
+    _end(transaction, found, actor, Ending(outcome=Outcome.CANCELED), JobStatus.CANCELED)
 
 
 def fail_overdue(transaction: Transaction, found: Found) -> None:
@@ -166,13 +180,8 @@ def _complete(transaction: Transaction, found: Found, speaker: Speaker, report: 
             {**_expecting(found, transaction), "machine_id": speaker.machine_id},
         )
     )
-    _end(
-        transaction,
-        found,
-        speaker.actor,
-        Ending(outcome=Outcome.COMPLETED, usage=report),
-        JobStatus.COMPLETED,
-    )
+    ending = Ending(outcome=Outcome.COMPLETED, usage=report)
+    _end(transaction, found, speaker.actor, ending, JobStatus.COMPLETED)
 
 
 def _meant(transaction: Transaction, found: Found | None, report: Failure) -> Outcome:
@@ -289,19 +298,6 @@ def _hold_off_after_short_attempt(transaction: Transaction, found: Found, speake
     machines.hold_off(transaction, found.job_seq, speaker.machine_id, delay_ms=delay_ms, times=times)
 
 
-def _cancel(transaction: Transaction, found: Found, *, actor: str) -> None:
-    _changed_one(
-        transaction.run(
-            """
-            UPDATE jobs SET status = 'canceled', canceled = :wall, heartbeat = :wall, lease_expires = NULL
-            WHERE job_seq = :job_seq AND attempt = :attempt AND status = :expected
-            """,
-            _expecting(found, transaction),
-        )
-    )
-    _end(transaction, found, actor, Ending(outcome=Outcome.CANCELED), JobStatus.CANCELED)
-
-
 def _end(transaction: Transaction, found: Found, actor: str, ending: Ending, status: JobStatus) -> None:
     # A cancel leaves an attempt that was already lost as it is; only its own late report may end it again.
     if found.attempt > 0 and not (ending.outcome is Outcome.CANCELED and found.status is JobStatus.PENDING):
@@ -315,6 +311,7 @@ def _end(transaction: Transaction, found: Found, actor: str, ending: Ending, sta
         machine_id=found.machine_id or events.machine_of(actor), attempt=found.attempt,
     )  # fmt: skip
     transaction.wake(job_key(found.job_id))
+    dependencies.settle(transaction, found.job_seq, status)
     if status is JobStatus.PENDING:
         transaction.wake(group_key(found.user_seq, found.container_group_id))
 

@@ -1,7 +1,7 @@
 """Why a job is (still) where it is: reads what a claim would look at, and says it in words.
 
-Nothing here decides anything; `claims.py` does. A reason of another kind (a
-dependency, say) is one more function that yields a `Why` in `_pending`.
+Nothing here decides anything; `claims.py` does. A reason of another kind is one
+more function that yields a `Why` in `_pending`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ MOST_COUNTED = 1000
 """A place in the queue beyond this is "more than 1000"."""
 _MOST_MACHINES = 1000
 _FEW = 3
-_CLAIMABLE = "group_seq = :group_seq AND status = 'pending' AND not_before = 0 AND run_at = 0"
+_CLAIMABLE = (
+    "group_seq = :group_seq AND status = 'pending' AND not_before = 0 AND run_at = 0 AND waits_for = 0"
+)
 
 
 class _State(Struct, frozen=True):
@@ -38,6 +40,7 @@ class _State(Struct, frozen=True):
     priority: int
     run_at: int
     not_before: int
+    waits_for: int
     attempt: int
     machine_id: str | None
     lease_expires: int | None
@@ -75,9 +78,9 @@ async def explain(
     row = database.one(
         """
         SELECT jobs.job_seq, jobs.user_seq, jobs.group_seq, container_groups.container_group_id, jobs.status,
-            jobs.priority, jobs.run_at, jobs.not_before, jobs.attempt, jobs.machine_id, jobs.lease_expires,
-            jobs.heartbeat, jobs.num_failures, jobs.max_failures, jobs.reason, jobs.completed, jobs.canceled,
-            jobs.failed
+            jobs.priority, jobs.run_at, jobs.not_before, jobs.waits_for, jobs.attempt, jobs.machine_id,
+            jobs.lease_expires, jobs.heartbeat, jobs.num_failures, jobs.max_failures, jobs.reason,
+            jobs.completed, jobs.canceled, jobs.failed
         FROM jobs JOIN container_groups ON container_groups.group_seq = jobs.group_seq
         WHERE jobs.job_id = ?
         """,
@@ -97,11 +100,11 @@ async def explain(
 async def _pending(database: Database, policy: Policy, job: _State, now: int) -> list[Why]:
     machines = await _machines(database, job, now - max(policy.ban_window_ms, POLLS_NOW_MS))
     present = [one for one in machines if one.polled > now - POLLS_NOW_MS]
-    reasons = [*_not_yet(job)]
+    reasons = [*_not_yet(job), *await _waits_for(database, job)]
     if not present:
         reasons.append(await _nobody_polls(database, job))
     reasons += _refused(machines, present, policy, now)
-    if not job.run_at and not job.not_before:
+    if not (job.run_at or job.not_before or job.waits_for):
         reasons.append(await _queued(database, job))
     return reasons
 
@@ -114,6 +117,22 @@ def _not_yet(job: _State) -> Iterator[Why]:
         until = iso(job.not_before)
         times = f"failed {job.num_failures} of {job.max_failures} times"
         yield Why(kind="retry-delay", message=f"{times} and is not tried again before {until}", until=until)
+
+
+async def _waits_for(database: Database, job: _State) -> list[Why]:
+    if not job.waits_for:
+        return []
+    rows = await database.all(
+        """
+        SELECT jobs.job_id, jobs.status FROM dependencies
+        JOIN jobs ON jobs.job_seq = dependencies.needs_seq
+        WHERE dependencies.job_seq = ? LIMIT ?
+        """,
+        (job.job_seq, _FEW),
+    )
+    named = ", ".join(f"{job_id} ({status})" for job_id, status in rows)
+    more = f" and {job.waits_for - len(rows)} more" if job.waits_for > len(rows) else ""
+    return [Why(kind="dependency", message=f"waits for {named}{more} to be completed")]
 
 
 async def _machines(database: Database, job: _State, polled_after: int) -> list[_Machine]:

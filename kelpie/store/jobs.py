@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from msgspec import Struct
+from msgspec import structs
 
 from kelpie.contract import Attempts, Events, Job, JobPage, Signal
 from kelpie.errors import NotFound
@@ -12,18 +10,9 @@ from kelpie.lifecycle import JobStatus
 from kelpie.store import attempts, events
 from kelpie.store.access import Caller
 from kelpie.store.database import Database
-from kelpie.store.rows import JOB_COLUMNS, JOB_TABLES, job_of
+from kelpie.store.rows import JOB_COLUMNS, JOB_TABLES, JobRow, decode_spec, job_from, job_of
+from kelpie.store.selection import Selection, order, selected
 from kelpie.store.transaction import Row
-
-
-class Filter(Struct, frozen=True, kw_only=True):
-    """What `GET /jobs` asks for; pages count from 1."""
-
-    status: JobStatus | None = None
-    container_group_id: str | None = None
-    page: int = 1
-    page_size: int = 100
-    is_ascending: bool = False
 
 
 def job(database: Database, caller: Caller, job_id: str) -> Job:
@@ -34,38 +23,24 @@ def job(database: Database, caller: Caller, job_id: str) -> Job:
     return job_of(row)
 
 
-async def page(database: Database, caller: Caller, wanted: Filter) -> JobPage:
+async def page(database: Database, caller: Caller, wanted: Selection) -> JobPage:
     """Read one page of jobs in order of submission; an admin's view is everybody's."""
-    conditions, values = _conditions(caller, wanted)
-    direction = "ASC" if wanted.is_ascending else "DESC"
+    # One more than the page holds says whether there is another.
+    sql, values = selected(caller, structs.replace(wanted, limit=wanted.limit + 1))
     rows = await database.all(
         f"""
         SELECT {JOB_COLUMNS} FROM {JOB_TABLES}
-        WHERE jobs.job_seq IN (
-            SELECT job_seq FROM jobs WHERE {conditions}
-            ORDER BY job_seq {direction} LIMIT :limit OFFSET :offset
-        )
-        ORDER BY jobs.job_seq {direction}
+        WHERE jobs.job_seq IN ({sql}) ORDER BY {order("jobs", wanted)}
         """,
-        {**values, "limit": wanted.page_size, "offset": (wanted.page - 1) * wanted.page_size},
+        values,
     )
-    return JobPage(count=len(rows), jobs=[job_of(row) for row in rows])
-
-
-def _conditions(caller: Caller, wanted: Filter) -> tuple[str, dict[str, Any]]:
-    conditions, values = ["1"], dict[str, Any]()
-    if not caller.is_admin:
-        conditions.append("user_seq = :user_seq")
-        values["user_seq"] = caller.user_seq
-    if wanted.status is not None:
-        conditions.append("status = :status")
-        values["status"] = wanted.status
-    if wanted.container_group_id is not None:
-        conditions.append(
-            "group_seq IN (SELECT group_seq FROM container_groups WHERE container_group_id = :group)"
-        )
-        values["group"] = wanted.container_group_id
-    return " AND ".join(conditions), values
+    shown = [JobRow(*row) for row in rows[: wanted.limit]]
+    last = shown[-1] if len(rows) > wanted.limit else None
+    return JobPage(
+        count=len(shown),
+        jobs=[job_from(row, decode_spec(row.definition)) for row in shown],
+        next_cursor=None if last is None else f"{last.created}-{last.job_seq}",
+    )
 
 
 async def attempts_of(database: Database, caller: Caller, job_id: str) -> Attempts:

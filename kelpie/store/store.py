@@ -56,6 +56,10 @@ class Store:
         """Stop accepting a key that was just revoked."""
         self._callers.pop(key_hash, None)
 
+    def forget_callers(self) -> None:
+        """Look every key up again: users were removed."""
+        self._callers.clear()
+
     async def close(self) -> None:
         """Finish what is waiting and close the file."""
         await self.database.close()

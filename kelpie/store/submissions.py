@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 
 from msgspec import Struct
 
-from kelpie.contract import Job, JobSpec
-from kelpie.errors import IdempotencyMismatch
+from kelpie.contract import Job
+from kelpie.errors import Conflict, IdempotencyMismatch
 from kelpie.store import outbox, webhooks
 from kelpie.store.access import Caller
 from kelpie.store.database import Database
 from kelpie.store.machines import group_seq_of
+from kelpie.store.relations import NewJob, depend, mark, prepare
 from kelpie.store.rows import JOB_COLUMNS, JOB_TABLES, JobRow, job_from, job_of
 from kelpie.store.transaction import Transaction, group_key
 from kelpie.store.writer import Order
 
 DAY_MS = 24 * 3600 * 1000
-
-
-class NewJob(Struct, frozen=True, kw_only=True, gc=False):
-    """A checked submission: prefixes normalised, `run_at` in wall milliseconds (0: at once)."""
-
-    spec: JobSpec
-    definition: str
-    priority: int
-    run_at: int
-    timeout_s: float | None
-    max_failures: int
-    max_interruptions: int
-    heartbeat_interval: int
 
 
 class Idempotency(Struct, frozen=True, kw_only=True):
@@ -60,9 +47,7 @@ async def submit(
         made = _insert(transaction, caller, jobs)
         if idempotency:
             _remember(transaction, caller, idempotency, made)
-        return Submitted(
-            [job_from(row, job.spec) for row, job in zip(made, jobs, strict=True)], is_replay=False
-        )
+        return Submitted(_shown(transaction, made, jobs), is_replay=False)
 
     return await database.write(Order.SUBMIT, operation)
 
@@ -72,7 +57,7 @@ def _insert(transaction: Transaction, caller: Caller, jobs: Sequence[NewJob]) ->
         group: group_seq_of(transaction, caller.user_seq, group)
         for group in {job.spec.container_group_id for job in jobs}
     }
-    rows = [(_new_id(), job) for job in jobs]
+    rows = prepare(jobs)
     has_default = webhooks.has_default(transaction, caller.user_seq)
     first = _next_seq(transaction)
     transaction.many(
@@ -93,6 +78,8 @@ def _insert(transaction: Transaction, caller: Caller, jobs: Sequence[NewJob]) ->
         "INSERT INTO job_specs (job_seq, definition) VALUES (?, ?)",
         [(first + index, job.definition) for index, (_, job) in enumerate(rows)],
     )
+    mark(transaction, caller, [(first + index, job.spec) for index, (_, job) in enumerate(rows)])
+    depend(transaction, caller, [(first + index, job_id, job) for index, (job_id, job) in enumerate(rows)])
     for group in groups:
         count = sum(job.spec.container_group_id == group for job in jobs)
         transaction.wake(group_key(caller.user_seq, group), count)
@@ -100,6 +87,21 @@ def _insert(transaction: Transaction, caller: Caller, jobs: Sequence[NewJob]) ->
         _fresh(first + index, job_id, caller, job, transaction.wall)
         for index, (job_id, job) in enumerate(rows)
     ]
+
+
+def _shown(transaction: Transaction, made: list[JobRow], jobs: Sequence[NewJob]) -> list[Job]:
+    if any(job.spec.after for job in jobs):
+        # What they wait for may have ended already, and names within the batch are ids by now.
+        return _read(transaction, made[0].job_seq, len(made))
+    return [job_from(row, job.spec) for row, job in zip(made, jobs, strict=True)]
+
+
+def _read(transaction: Transaction, first: int, count: int) -> list[Job]:
+    rows = transaction.all(
+        f"SELECT {JOB_COLUMNS} FROM {JOB_TABLES} WHERE jobs.job_seq BETWEEN ? AND ? ORDER BY jobs.job_seq",
+        (first, first + count - 1),
+    )
+    return [job_of(found) for found in rows]
 
 
 def _fresh(job_seq: int, job_id: str, caller: Caller, job: NewJob, now: int) -> JobRow:
@@ -111,10 +113,6 @@ def _fresh(job_seq: int, job_id: str, caller: Caller, job: NewJob, now: int) -> 
         completed=None, canceled=None, failed=None, heartbeat=None, progress=None,
         last_checkpoint=None, reason=None, webhook_events=0, definition="",
     )  # fmt: skip
-
-
-def _new_id() -> str:
-    return str(uuid.uuid4())
 
 
 def _next_seq(transaction: Transaction) -> int:
@@ -138,11 +136,10 @@ def _earlier(transaction: Transaction, caller: Caller, idempotency: Idempotency)
         raise IdempotencyMismatch(
             "This Idempotency-Key came before with another body. Use a new key for a new submission."
         )
-    rows = transaction.all(
-        f"SELECT {JOB_COLUMNS} FROM {JOB_TABLES} WHERE jobs.job_seq BETWEEN ? AND ? ORDER BY jobs.job_seq",
-        (first, first + count - 1),
-    )
-    return [job_of(found) for found in rows]
+    jobs = _read(transaction, first, count)
+    if len(jobs) < count:
+        raise Conflict("Jobs of this Idempotency-Key were removed since. Use a new key to submit them again.")
+    return jobs
 
 
 def _remember(transaction: Transaction, caller: Caller, idempotency: Idempotency, made: list[JobRow]) -> None:

@@ -7,7 +7,7 @@ second, every claim once more before it looks for a job.
 from __future__ import annotations
 
 from kelpie.lifecycle import LEASE_INTERVALS, JobStatus, Outcome, Reason
-from kelpie.store import attempts, events, outbox
+from kelpie.store import attempts, dependencies, events, outbox
 from kelpie.store.database import Database
 from kelpie.store.endings import INTERRUPTED, fail_overdue
 from kelpie.store.reports import find_by_seq
@@ -51,6 +51,7 @@ def sweep(transaction: Transaction) -> None:
     _free_delayed(transaction)
     _free_scheduled(transaction)
     _free_held_off(transaction)
+    dependencies.tell_dependents(transaction)
 
 
 async def greet(database: Database) -> None:
@@ -122,6 +123,7 @@ def _expire(transaction: Transaction) -> None:
             machine_id=machine_id, attempt=attempt,
         )  # fmt: skip
         transaction.wake(job_key(job_id))
+        dependencies.settle(transaction, job_seq, JobStatus(status))
         _wake_group(transaction, user_seq, group_seq)
 
 

@@ -82,6 +82,7 @@ class Coordinator:
         app.router.add_get("/jobs/{id}/attempts", self._attempts)
         app.router.add_get("/jobs/{id}/explain", self._explain)
         app.router.add_delete("/jobs/{id}", self._cancel)
+        app.router.add_post("/jobs/{id}/retry", self._retry)
         return app
 
     @web.middleware
@@ -136,6 +137,14 @@ class Coordinator:
         if states[0]["status"] in {"completed", "failed"}:
             return _error(409, "Conflict", f"Job already {states[0]['status']}")
         return web.json_response({"message": "Job canceled"}, status=202)
+
+    async def _retry(self, request: web.Request) -> web.Response:
+        states = self.states.get(request.match_info["id"])
+        if not states:
+            return _error(404, "Not Found", "Job not found")
+        if states[0]["status"] not in {"canceled", "failed"}:
+            return _error(409, "Conflict", "The job is pending")
+        return web.json_response({**states[0], "status": "pending"}, status=202)
 
 
 def _error(status: int, title: str, message: str) -> web.Response:

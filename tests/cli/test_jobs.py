@@ -114,3 +114,27 @@ async def test_a_short_id_cancels_nothing(kelpie: Kelpie, coordinator: Coordinat
 
     assert (short.code, short.out) == (2, "")
     assert longer.code == 0
+
+
+async def test_jobs_are_retried_with_the_exit_codes_of_cancel(
+    kelpie: Kelpie, coordinator: Coordinator
+) -> None:
+    """One that cannot be retried keeps no other from it."""
+    waiting = coordinator.add(job_object(1))
+    failed = coordinator.add(job_object(2, status="failed"))
+
+    result = await kelpie("retry", waiting, failed)
+
+    assert (result.code, result.out) == (5, f"{failed} retried\n")
+    assert f"{waiting} was not retried:" in result.err
+
+
+async def test_labels_name_and_dependencies_are_passed_on(kelpie: Kelpie, coordinator: Coordinator) -> None:
+    """A label may be repeated, and so may a dependency."""
+    await kelpie("jobs", "--label", "a=1", "--label", "b=2", "--name", "n")
+    await kelpie("submit", "--depends-on", "x", "--depends-on", "y", "--", "true")
+
+    assert "name=n&label=a%3D1&label=b%3D2" in coordinator.requests[0].replace(
+        "label=a=1", "label=a%3D1"
+    ).replace("label=b=2", "label=b%3D2")
+    assert coordinator.bodies[0]["after"] == ["x", "y"]

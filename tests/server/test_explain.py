@@ -120,3 +120,14 @@ async def test_another_users_job_is_not_explained(api: Api, make_api: Any, admin
     assert (await stranger.get(path)).body == (await stranger.get("/jobs/unknown/explain")).body
     assert (await stranger.get(path)).status == 404
     assert [(await one.get(path)).status for one in (reader, admin)] == [200, 200]
+
+
+async def test_a_job_that_waits_for_others_names_them(api: Api) -> None:
+    """And has no place in the queue before they are done."""
+    needed = await api.submit()
+    waiting = await api.submit(after=[needed["id"]])
+
+    reasons = await explained(api, waiting["id"])
+
+    assert f"waits for {needed['id']} (pending) to be completed" in reasons["dependency"]["message"]
+    assert "queue" not in reasons

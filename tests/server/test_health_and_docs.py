@@ -23,6 +23,9 @@ ROUTES = {
     ("get", "/metrics"), ("get", "/events"),
     ("get", "/jobs/{job_id}/explain"), ("get", "/container-groups"), ("get", "/machines"),
     ("delete", "/machines/{machine_id}/bans"),
+    ("patch", "/jobs/{job_id}"), ("delete", "/jobs"), ("delete", "/users"),
+    ("delete", "/jobs/container-groups/{container_group_id}"), ("post", "/jobs/{job_id}/retry"),
+    ("post", "/jobs/cancel"), ("post", "/jobs/retry"),
 }  # fmt: skip
 
 

@@ -14,7 +14,7 @@ KEYS = [
     "id", "user_id", "status", "created", "started", "completed", "canceled", "failed", "heartbeat",
     "num_failures", "machine_id", "command", "arguments", "environment", "max_failures",
     "heartbeat_interval", "container_group_id", "webhook", "compression", "num_heartbeats", "sync",
-    "name", "priority", "run_at", "labels", "timeout_s", "max_interruptions", "retry_delay_s",
+    "name", "priority", "run_at", "after", "labels", "timeout_s", "max_interruptions", "retry_delay_s",
     "retry_delay_max_s", "upload_patience_s", "retry_rules", "webhook_events", "stop_signal",
     "stop_grace_s", "attempt", "num_interruptions", "retries", "progress", "last_checkpoint", "reason",
 ]  # fmt: skip
@@ -42,7 +42,8 @@ async def test_a_job_needs_only_a_command_and_a_group(api: Api) -> None:
         "failed": None, "heartbeat": None, "num_failures": 0, "machine_id": None, "command": "python",
         "arguments": [], "environment": {}, "max_failures": 3, "heartbeat_interval": 30,
         "container_group_id": GROUP, "webhook": None, "compression": False, "num_heartbeats": 0,
-        "sync": None, "name": None, "priority": 0, "run_at": None, "labels": {}, "timeout_s": None,
+        "sync": None, "name": None, "priority": 0, "run_at": None, "after": [], "labels": {},
+        "timeout_s": None,
         "max_interruptions": 20, "retry_delay_s": 5.0, "retry_delay_max_s": 300.0,
         "upload_patience_s": 3600.0, "retry_rules": [],
         "webhook_events": ["running", "completed", "failed"], "stop_signal": None, "stop_grace_s": 30.0,
@@ -105,13 +106,6 @@ async def test_unknown_fields_and_the_content_type_are_ignored(api: Api) -> None
     assert answer.status == 202
     assert answer.body["status"] == "pending"
     assert answer.body["id"] != "mine"
-
-
-async def test_a_job_with_dependencies_is_refused_rather_than_run_too_early(api: Api) -> None:
-    """What this version cannot keep it does not take."""
-    answer = await api.post("/jobs", _definition(after=["some-job"]))
-
-    assert (answer.status, answer.body["errors"][0]["path"]) == (400, ["body", "after"])
 
 
 async def test_prefixes_get_a_slash_unless_they_are_empty_or_a_file(api: Api) -> None:

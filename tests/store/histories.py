@@ -24,9 +24,11 @@ from kelpie.store import endings, jobs
 from kelpie.store.access import Caller, bootstrap
 from kelpie.store.claims import Claim, Policy, claim
 from kelpie.store.leases import Sign, heartbeat
+from kelpie.store.relations import NewJob
 from kelpie.store.reports import Speaker
+from kelpie.store.retries import retry
 from kelpie.store.store import Store, open_store
-from kelpie.store.submissions import NewJob, submit
+from kelpie.store.submissions import submit
 from kelpie.store.sweep import sweep_once
 from kelpie.store.transaction import Wake
 from kelpie.store.writer import Order
@@ -138,7 +140,13 @@ class World:
         return "" if answer is None else str(answer)
 
     async def _submit(self, who: Caller, name: str, **fields: str) -> str:
-        given = {field: msgspec.json.decode(text) for field, text in fields.items() if field != "group"}
+        given = {
+            field: msgspec.json.decode(text)
+            for field, text in fields.items()
+            if field not in {"group", "needs"}
+        }
+        if "needs" in fields:
+            given["after"] = [self.ids[needed] for needed in fields["needs"].split(",")]
         new = new_job(container_group_id=fields.get("group", GROUP), **given)
         done = await submit(self.store.database, who, [new], None)
         self.ids[name] = done.jobs[0].id
@@ -197,6 +205,9 @@ class World:
     async def _cancel(self, who: Caller, name: str) -> str:
         await endings.cancel(self.store.database, who, self.ids[name])
         return "done"
+
+    async def _retry(self, who: Caller, name: str) -> str:
+        return str((await retry(self.store.database, who, self.ids[name])).status)
 
     async def _status(self, _: Caller, name: str) -> str:
         return str(self.job(name).status)

@@ -172,7 +172,7 @@ async def test_upkeep_reads_only_what_is_due(world: World) -> None:
     steps = [text for text in statements if text.strip().startswith(("UPDATE", "SELECT"))]
     plans = [line for text in steps for line in _plan(world, text)]
 
-    assert len(steps) == 5
+    assert len(steps) == 6
     assert not [line for line in plans if "SCAN" in line or "TEMP B-TREE" in line]
     for index in ("jobs_leased", "jobs_overdue", "jobs_delayed", "jobs_scheduled", "bans_ending"):
         assert any(index in line for line in plans), index

@@ -246,3 +246,15 @@ def test_a_job_without_webhook_wants_nothing() -> None:
         spec = JobSpec(command="c", container_group_id="g", webhook=webhook, webhook_events=["running"])
         assert outbox.wanted(spec, has_default=False) == 0
         assert outbox.wanted(spec, has_default=True) == 1
+
+
+async def test_a_job_that_failed_because_another_did_tells_its_webhook(world: World) -> None:
+    """Whoever waits for the end of a chain hears of it."""
+    await _submit(world, "a", webhook=None, max_failures=1)
+    await _submit(world, "b", after=[world.ids["a"]])
+    expected, happened = await replay(
+        world, "claim m1 -> a 1\n failed a m1 1 -> applied\n status b -> failed"
+    )
+
+    assert happened == expected
+    assert await _said(world) == ["failed 0"]

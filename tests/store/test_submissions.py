@@ -6,6 +6,7 @@ import pytest
 
 from kelpie.errors import IdempotencyMismatch
 from kelpie.store import jobs
+from kelpie.store.selection import Selection
 from kelpie.store.submissions import Idempotency, Submitted, submit
 from kelpie.store.sweep import forget_idempotency_keys
 from tests.store.histories import World, new_job
@@ -49,7 +50,7 @@ async def test_the_same_key_with_another_body_is_refused(world: World) -> None:
     with pytest.raises(IdempotencyMismatch):
         await _submit(world, "two", body=b"other")
 
-    page = await jobs.page(world.store.database, world.caller(), jobs.Filter())
+    page = await jobs.page(world.store.database, world.caller(), Selection())
     assert [job.command for job in page.jobs] == ["one"]
 
 

@@ -1,8 +1,10 @@
 -- Times are integer milliseconds UTC. Columns marked "lease clock" are read by
 -- the boot-time clock anchored to wall time (store/clock.py), all others by the wall.
 
+-- AUTOINCREMENT here and below: a request that waits while its user is removed must not come back as
+-- the next user, key or group.
 CREATE TABLE users (
-    user_seq INTEGER PRIMARY KEY,
+    user_seq INTEGER PRIMARY KEY AUTOINCREMENT,
     user_id TEXT NOT NULL UNIQUE,
     source TEXT NOT NULL DEFAULT 'local',
     username TEXT NOT NULL,
@@ -12,7 +14,7 @@ CREATE TABLE users (
 ) STRICT;
 
 CREATE TABLE keys (
-    key_seq INTEGER PRIMARY KEY,
+    key_seq INTEGER PRIMARY KEY AUTOINCREMENT,
     key_id TEXT NOT NULL UNIQUE,
     user_seq INTEGER NOT NULL REFERENCES users ON DELETE CASCADE,
     hash BLOB NOT NULL UNIQUE,
@@ -30,11 +32,14 @@ CREATE TABLE keys (
 CREATE INDEX keys_by_user ON keys (user_seq);
 
 CREATE TABLE container_groups (
-    group_seq INTEGER PRIMARY KEY,
+    group_seq INTEGER PRIMARY KEY AUTOINCREMENT,
     user_seq INTEGER NOT NULL REFERENCES users ON DELETE CASCADE,
     container_group_id TEXT NOT NULL,
     UNIQUE (user_seq, container_group_id)
 ) STRICT;
+
+-- An admin's list of one group's jobs, whoever they belong to.
+CREATE INDEX container_groups_by_name ON container_groups (container_group_id);
 
 -- The state of a job: narrow, rewritten by every heartbeat. Its submission is in job_specs.
 CREATE TABLE jobs (
@@ -48,6 +53,8 @@ CREATE TABLE jobs (
     run_at INTEGER NOT NULL DEFAULT 0,
     -- Lease clock. 0 once it has passed.
     not_before INTEGER NOT NULL DEFAULT 0,
+    -- How many jobs it depends on are not completed yet: rows in dependencies.
+    waits_for INTEGER NOT NULL DEFAULT 0,
     attempt INTEGER NOT NULL DEFAULT 0,
     machine_id TEXT,
     -- Lease clock, inclusive.
@@ -83,7 +90,7 @@ CREATE TABLE jobs (
 
 -- Claiming: the next job of a group; job_seq follows as the rowid, oldest first.
 CREATE INDEX jobs_claimable ON jobs (group_seq, priority DESC)
-    WHERE status = 'pending' AND not_before = 0 AND run_at = 0;
+    WHERE status = 'pending' AND not_before = 0 AND run_at = 0 AND waits_for = 0;
 -- Upkeep: jobs whose retry delay has passed.
 CREATE INDEX jobs_delayed ON jobs (not_before) WHERE status = 'pending' AND not_before > 0;
 -- Upkeep: jobs whose hour has come.
@@ -92,9 +99,12 @@ CREATE INDEX jobs_scheduled ON jobs (run_at) WHERE status = 'pending' AND run_at
 CREATE INDEX jobs_leased ON jobs (lease_expires) WHERE status = 'running';
 -- Upkeep: attempts past the time limit that their worker does not know of.
 CREATE INDEX jobs_overdue ON jobs (deadline) WHERE status = 'running' AND deadline IS NOT NULL;
--- Listing a user's jobs, and a group's, in order of submission.
-CREATE INDEX jobs_by_user ON jobs (user_seq);
-CREATE INDEX jobs_by_group ON jobs (group_seq);
+-- Listing a user's jobs in order of submission, between two times or from a cursor on.
+CREATE INDEX jobs_by_user ON jobs (user_seq, created);
+-- Listing by status, group or both, in the same order, and purging a group. The one list index that
+-- holds the status, so that a claim rewrites one: without a group, or without a status, the list is
+-- merged from all groups, or all five statuses (store/selection.py).
+CREATE INDEX jobs_by_group ON jobs (group_seq, status, created);
 
 CREATE TRIGGER jobs_stay_ended BEFORE UPDATE OF status ON jobs
 WHEN OLD.status IN ('completed', 'canceled', 'failed')
@@ -110,10 +120,39 @@ BEGIN
     SELECT RAISE(ABORT, 'the attempt number never goes back');
 END;
 
--- What was submitted, as JSON, defaults filled in. Never changes.
+-- What was submitted, as JSON, defaults filled in. Only its labels ever change.
 CREATE TABLE job_specs (
     job_seq INTEGER PRIMARY KEY REFERENCES jobs ON DELETE CASCADE,
     definition TEXT NOT NULL
+) STRICT;
+
+-- Finding jobs by label, in order of submission. The empty key holds the job's name: labels have none.
+CREATE TABLE job_labels (
+    user_seq INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    job_seq INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    PRIMARY KEY (user_seq, key, value, created, job_seq)
+) STRICT, WITHOUT ROWID;
+
+-- The labels of one job: a second label of a filter, changing them, removing the job.
+CREATE INDEX job_labels_by_job ON job_labels (job_seq, key);
+
+-- Which jobs a job still waits for; a row goes when that job is completed. `needs_seq` may name a job
+-- that was removed: its dependents must fail, not start.
+CREATE TABLE dependencies (
+    job_seq INTEGER NOT NULL REFERENCES jobs ON DELETE CASCADE,
+    needs_seq INTEGER NOT NULL,
+    PRIMARY KEY (job_seq, needs_seq)
+) STRICT, WITHOUT ROWID;
+
+-- Who waits for a job that has just ended.
+CREATE INDEX dependencies_by_need ON dependencies (needs_seq);
+
+-- Jobs that ended or were removed and whose dependents were not all told yet: a few in each step.
+CREATE TABLE settled (
+    job_seq INTEGER PRIMARY KEY
 ) STRICT;
 
 CREATE TABLE attempts (
