@@ -79,7 +79,7 @@ async def retry_jobs(request: Request) -> BulkAnswer:
     "/jobs/container-groups/{container_group_id:str}",
     status_code=200,
     before_request=managers,
-    operation_id="delete_PurgeContainerGroup",
+    operation_id="delete_PurgeJobsForContainerGroup",
     summary="Purge a container group",
     opt=Doc().opt(),
 )
@@ -93,7 +93,7 @@ async def purge_group(request: Request, container_group_id: str) -> Count:
     "/jobs",
     status_code=204,
     before_request=admins,
-    operation_id="delete_DeleteJobs",
+    operation_id="delete_ClearJobs",
     summary="Remove all jobs",
     opt=Doc().opt(),
 )
@@ -106,7 +106,7 @@ async def delete_jobs(request: Request) -> None:
     "/users",
     status_code=204,
     before_request=admins,
-    operation_id="delete_DeleteUsers",
+    operation_id="delete_ClearUsers",
     summary="Remove all users",
     opt=Doc().opt(),
 )

@@ -177,9 +177,13 @@ def test_overlapping_directories_exclude_each_other(
 def test_one_job_may_name_nested_directories_and_the_same_one_twice(tmp_path: Path) -> None:
     """A job does not stand in its own way."""
     (tmp_path / "a" / "b").mkdir(parents=True)
-    locks = Locks()
+    locks, others = Locks(), Locks()
     locks.take([tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a"], [tmp_path / "a" / "file"] * 2)
+    with pytest.raises(DirectoryBusy):
+        others.take([tmp_path / "a" / "b"], [])
     locks.release()
+    others.take([tmp_path / "a" / "b"], [])
+    others.release()
 
 
 def test_one_file_has_one_user(tmp_path: Path) -> None:
